@@ -1,0 +1,1 @@
+"""ProxylessKD: small face-recognition students inside a large teacher's embedding space."""

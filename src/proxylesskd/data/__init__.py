@@ -1,0 +1,1 @@
+"""Room 1: images and identities in: sources, decoding, augmentation, sampling, verification sets."""

@@ -1,0 +1,83 @@
+"""The seam of the data: where encoded face images and their identities come from.
+
+A source is opened by a URI ``scheme:where``; a bare path to a folder is taken as ``folder:``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from proxylesskd.errors import UserError, nearest
+
+
+class Source(Protocol):
+    """Labelled, encoded, aligned faces with random access.
+
+    Attributes:
+        identities: one name per identity; the label of an image is an index into it.
+        labels: ``[N] int64``, the label of every image, known without reading images.
+    """
+
+    identities: Sequence[str]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of images N."""
+        ...
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        """Return the encoded bytes (JPEG, PNG, …) and the label of image ``index``."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Return what a person would call image ``index``: a relative path or a record number."""
+        ...
+
+
+def _folder(where: str) -> Source:
+    from proxylesskd.data.folder import FolderSource
+
+    return FolderSource(Path(where))
+
+
+def _rec(where: str) -> Source:
+    from proxylesskd.data.recordio import RecordSource
+
+    return RecordSource(Path(where))
+
+
+def _synthetic(where: str) -> Source:
+    from proxylesskd.synthetic.source import SyntheticSource
+
+    return SyntheticSource.parse(where)
+
+
+SCHEMES: dict[str, Callable[[str], Source]] = {"folder": _folder, "rec": _rec, "synthetic": _synthetic}
+
+
+def open_source(uri: str) -> Source:
+    """Open labelled faces by URI.
+
+    Args:
+        uri: ``folder:PATH`` (one folder per identity), ``rec:PATH`` (InsightFace's train.rec, train.idx,
+            property), ``synthetic:identities=200,images=20,seed=0``, or a bare path to a folder of either kind.
+
+    Raises:
+        UserError: the scheme is unknown, or nothing usable stands at the path.
+    """
+    scheme, colon, where = uri.partition(":")
+    if colon and scheme in SCHEMES:
+        return SCHEMES[scheme](where)
+    if Path(uri).is_dir():
+        return SCHEMES["rec" if (Path(uri) / "train.rec").exists() else "folder"](uri)
+    if colon:
+        hint = nearest(scheme, SCHEMES)
+        raise UserError(f"expected a source like {', '.join(s + ':…' for s in SCHEMES)}, found '{uri}'{hint}")
+    raise UserError(
+        f"expected a folder of faces, found nothing at '{uri}'; give an existing path or a source URI"
+    )

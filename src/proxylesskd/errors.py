@@ -1,0 +1,28 @@
+"""The one error that users see: what was expected, what was found, how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Wrong input. The command line prints its message as one line and exits with code 2.
+
+    A message names what was expected, what was found and how to mend it.
+    """
+
+
+class CorruptImageError(UserError):
+    """Bytes that are no decodable image. Training counts, reports and survives it."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def require_extra(package: str, extra: str, purpose: str) -> UserError:
+    """Return the error for a missing optional package: what needs it and the command that installs it."""
+    return UserError(f"{purpose} needs the package '{package}': pip install 'proxylesskd[{extra}]'")

@@ -1,0 +1,1 @@
+"""Room 8: numbers: embeddings, verification, ROC, intervals, both modes."""

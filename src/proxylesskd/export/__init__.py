@@ -1,0 +1,1 @@
+"""Room 9: files to ship, checked before they leave."""

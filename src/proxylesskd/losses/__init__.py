@@ -1,0 +1,1 @@
+"""Room 5: losses as pure functions of embeddings, rows and labels."""

@@ -1,0 +1,1 @@
+"""Room 6: one file per paper, all behind one Protocol."""

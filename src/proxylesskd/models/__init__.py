@@ -1,0 +1,1 @@
+"""Room 2: networks: backbones by name, their preprocessing and their weights."""

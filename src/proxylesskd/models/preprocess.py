@@ -1,0 +1,64 @@
+"""What stands between the pixels of an aligned face and a network's first layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from proxylesskd.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its images.
+
+    Attributes:
+        size: side of the square input in pixels; larger or smaller crops are resized by area.
+        mean: subtracted from every 0..255 pixel value.
+        std: divided by afterwards.
+        order: colour order of the channels, ``"rgb"`` or ``"bgr"``.
+        layout: ``"nchw"`` (channels first) or ``"nhwc"`` (channels last dimension).
+    """
+
+    size: int = 112
+    mean: float = 127.5
+    std: float = 127.5
+    order: Literal["rgb", "bgr"] = "rgb"
+    layout: Literal["nchw", "nhwc"] = "nchw"
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.std == 0:
+            raise UserError(
+                f"expected a positive input size and a non-zero std, found size={self.size}, std={self.std}"
+            )
+        if self.order not in ("rgb", "bgr") or self.layout not in ("nchw", "nhwc"):
+            raise UserError(
+                f"expected order rgb|bgr and layout nchw|nhwc, found order={self.order}, layout={self.layout}"
+            )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Turn ``[B, 3, H, W] uint8`` RGB into the network's float32 input."""
+        pixels = images.float()
+        if pixels.shape[-1] != self.size or pixels.shape[-2] != self.size:
+            pixels = F.interpolate(pixels, size=(self.size, self.size), mode="area")
+        if self.order == "bgr":
+            pixels = pixels.flip(1)
+        pixels = (pixels - self.mean) / self.std
+        return pixels if self.layout == "nchw" else pixels.permute(0, 2, 3, 1).contiguous()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for files."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
+        """Rebuild from :meth:`to_dict`; an unknown field is an error that names the nearest one."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in fields:
+            if key not in known:
+                raise UserError(f"unknown preprocessing field '{key}'{nearest(key, known)}")
+        return cls(**fields)

@@ -1,0 +1,1 @@
+"""Room 10: the run folder as one self-contained page."""

@@ -1,0 +1,1 @@
+"""Faces out of nothing: the embedded default source, rendered from a parametric head."""

@@ -1,0 +1,1 @@
+"""Room 7: the training loop: schedule, optimiser, checkpoints, log."""
