@@ -1,0 +1,154 @@
+"""The inherited classifier: the teacher's last layer, one unit row per identity, frozen for good."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from proxylesskd.errors import UserError
+
+
+class InheritedClassifier(nn.Module):
+    """Unit rows, the identities they stand for, and how they came to be.
+
+    Args:
+        rows: ``[C, D]`` floating point; normalised here, all of them finite and non-zero.
+        identities: C distinct names; row ``i`` belongs to ``identities[i]``.
+        provenance: plain values that say where the rows come from.
+
+    Attributes:
+        rows: ``[C, D] float32``, unit length, a buffer: never trained.
+
+    Raises:
+        UserError: shapes do not fit, a row is zero or not finite, or a name stands twice.
+    """
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor, identities: Sequence[str], provenance: Mapping[str, Any]) -> None:
+        super().__init__()
+        _check(rows, identities)
+        self.register_buffer("rows", F.normalize(rows.detach().float(), dim=1))
+        self.identities = list(identities)
+        self.provenance = dict(provenance)
+
+    @property
+    def dim(self) -> int:
+        """Length D of a row, and so of the student's embedding."""
+        return int(self.rows.shape[1])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of rows and names; equal fingerprints are the same classifier."""
+        digest = hashlib.sha256(json.dumps(self.identities).encode())
+        digest.update(self.rows.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def expect(self, fingerprint: str) -> None:
+        """Stop if this is not the classifier that ``fingerprint`` names.
+
+        Raises:
+            UserError: it is another one.
+        """
+        if fingerprint != self.fingerprint:
+            raise UserError(
+                f"expected the classifier {fingerprint} of the earlier run, found {self.fingerprint}; "
+                "resume with the classifier that the run began with"
+            )
+
+    def rows_of(self, identities: Sequence[str]) -> Tensor:
+        """Return ``[len(identities)] int64``, the row of every named identity.
+
+        A source may hold fewer identities than the classifier: rows without images stay as negatives.
+
+        Raises:
+            UserError: a name has no row.
+        """
+        position = {name: row for row, name in enumerate(self.identities)}
+        missing = [name for name in identities if name not in position]
+        if missing:
+            raise UserError(
+                f"expected a row for each of the {len(identities)} identities in the data, found none for "
+                f"{len(missing)} of them, first '{missing[0]}' (the classifier begins with '{self.identities[0]}'); "
+                "inherit the classifier from the same data, or give the data that belongs to it"
+            )
+        return torch.tensor([position[name] for name in identities], dtype=torch.int64)
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file; it appears whole or not at all."""
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        names = torch.frombuffer(bytearray(json.dumps(self.identities).encode()), dtype=torch.uint8)
+        partial = path.with_name(path.name + ".partial")
+        metadata = {"format": "proxylesskd-classifier-1", "provenance": json.dumps(self.provenance)}
+        save_file({"rows": self.rows.cpu().contiguous(), "identities": names}, partial, metadata)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> InheritedClassifier:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UserError: the file is missing, damaged or no classifier.
+        """
+        tensors, metadata = _read(Path(path))
+        try:
+            identities = json.loads(bytes(tensors["identities"].numpy()))
+            provenance = json.loads(metadata["provenance"])
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"expected a classifier made by 'proxylesskd inherit' at '{path}', found a file without "
+                f"identities and provenance; make one with 'proxylesskd inherit'"
+            ) from error
+        return cls(tensors["rows"], identities, provenance)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what ``classifier.json`` of a run says: hash, size, provenance."""
+        count, dim = self.rows.shape
+        return {
+            "fingerprint": self.fingerprint,
+            "identities": count,
+            "dim": dim,
+            "provenance": self.provenance,
+        }
+
+
+def _check(rows: Tensor, identities: Sequence[str]) -> None:
+    if rows.ndim != 2 or not rows.is_floating_point() or rows.shape[0] < 2:
+        raise UserError(f"expected floating-point rows [C >= 2, D], found {tuple(rows.shape)} {rows.dtype}")
+    if len(identities) != rows.shape[0]:
+        raise UserError(
+            f"expected one identity a row, found {rows.shape[0]} rows and {len(identities)} identities; "
+            "the label list does not belong to this classifier"
+        )
+    if len(set(identities)) != len(identities):
+        twice = next(name for name in identities if list(identities).count(name) > 1)
+        raise UserError(f"expected distinct identities, found '{twice}' more than once; rename or merge them")
+    norms = rows.float().norm(dim=1)
+    bad = (~torch.isfinite(norms) | (norms < 1e-6)).nonzero().flatten().tolist()
+    if bad:
+        raise UserError(
+            f"expected finite rows that are not zero, found {len(bad)} others, first row {bad[0]} "
+            f"('{identities[bad[0]]}'); leave these identities out"
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"expected a classifier file, found nothing at '{path}'; make one with 'proxylesskd inherit'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"expected a safetensors file at '{path}', found a damaged or foreign one: {error}") from error
