@@ -1,0 +1,176 @@
+"""What an exported file says about itself: the preprocessing, the alignment and where it came from.
+
+The contract travels inside the ONNX file as two metadata properties, both JSON: ``preprocessing`` (size, mean,
+std, order, layout, alignment, dim, normalised) and ``provenance`` (free text pairs). Whoever holds the file
+alone can therefore call it rightly, and the export gate calls it in exactly that way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from proxylesskd.errors import UserError, require_extra
+from proxylesskd.models.preprocess import Preprocessing
+
+INPUT = "image"
+OUTPUT = "embedding"
+
+# The five points (left eye, right eye, nose, left and right corner of the mouth, as seen in the picture) to
+# which faces are aligned in a 112x112 crop: (x, y) in pixels. ArcFace, section 4, and everybody since.
+TEMPLATE: tuple[tuple[float, float], ...] = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+TEMPLATE_SIZE = 112
+
+
+@dataclass(frozen=True)
+class Contract:
+    """How an exported file wants to be called and what comes out.
+
+    Attributes:
+        preprocessing: from aligned uint8 faces to the file's input.
+        dim: length D of an embedding.
+        normalised: whether the file itself makes embeddings unit length.
+        alignment: five (x, y) points in pixels of a 112x112 crop.
+        provenance: where weights and data came from, as text.
+    """
+
+    preprocessing: Preprocessing
+    dim: int
+    normalised: bool
+    alignment: tuple[tuple[float, float], ...]
+    provenance: Mapping[str, str]
+
+    def properties(self) -> dict[str, str]:
+        """Return the two metadata properties of the ONNX file."""
+        calling = {
+            **self.preprocessing.to_dict(),
+            "alignment": [list(point) for point in self.alignment],
+            "alignment_size": TEMPLATE_SIZE,
+            "dim": self.dim,
+            "normalised": self.normalised,
+        }
+        return {"preprocessing": json.dumps(calling), "provenance": json.dumps(dict(self.provenance))}
+
+
+def read_contract(path: Path) -> Contract:
+    """Read the contract out of an exported ONNX file.
+
+    Raises:
+        UserError: the file is no ONNX file, or does not carry the two properties in the right form.
+    """
+    return _contract_of(open_session(path), path)
+
+
+def _contract_of(session: Any, path: Path) -> Contract:
+    properties = session.get_modelmeta().custom_metadata_map
+    try:
+        return _parse(json.loads(properties["preprocessing"]), json.loads(properties["provenance"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"expected ONNX metadata 'preprocessing' and 'provenance' as JSON in {path}, found {error!r}; "
+            "export the model again with proxylesskd export"
+        ) from error
+
+
+def _parse(calling: dict[str, Any], provenance: dict[str, Any]) -> Contract:
+    fields = dict(calling)
+    alignment = tuple((float(x), float(y)) for x, y in fields.pop("alignment"))
+    fields.pop("alignment_size")
+    dim, normalised = int(fields.pop("dim")), bool(fields.pop("normalised"))
+    told = {str(key): str(value) for key, value in provenance.items()}
+    return Contract(Preprocessing.from_dict(fields), dim, normalised, alignment, told)
+
+
+def open_session(path: Path, *, threads: int = 1) -> Any:
+    """Open an ONNX file in onnxruntime on the CPU.
+
+    Raises:
+        UserError: onnxruntime is not installed, or it cannot read the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise require_extra("onnxruntime", "onnx", "running an ONNX file") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # its warnings go to the terminal and concern no user
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise UserError(f"expected an ONNX file that onnxruntime can run, found {path}: {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def prepare(
+    images: npt.NDArray[np.uint8], preprocessing: Preprocessing
+) -> npt.NDArray[np.float32]:  # [M, 3, H, W] -> [M, 3, S, S] or [M, S, S, 3]
+    """Turn uint8 RGB faces into the file's float32 input with numpy alone, as a user without PyTorch would."""
+    pixels = _resize(images.astype(np.float32), preprocessing.size)
+    if preprocessing.order == "bgr":
+        pixels = pixels[:, ::-1]
+    pixels = (pixels - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    if preprocessing.layout == "nhwc":
+        pixels = pixels.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels, dtype=np.float32)
+
+
+def _resize(pixels: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Average the source pixels under every target pixel: whole pixels, any overlap counts fully."""
+    height, width = pixels.shape[2:]
+    if height == size and width == size:
+        return pixels
+    return _average(_average(pixels, size, axis=2), size, axis=3)
+
+
+def _average(pixels: npt.NDArray[np.float32], size: int, axis: int) -> npt.NDArray[np.float32]:
+    length = pixels.shape[axis]
+    bins = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+    parts = [pixels.take(range(start, stop), axis=axis).mean(axis=axis) for start, stop in bins]
+    return np.stack(parts, axis=axis)
+
+
+def embed_with(
+    path: Path, images: npt.NDArray[np.uint8], *, batch: int, threads: int = 1
+) -> npt.NDArray[np.float32]:  # [M, D]
+    """Embed uint8 faces with the file alone, called as its own contract says, ``batch`` images at a time.
+
+    When ``batch`` does not divide M the last call wraps around to the first images, so that the file sees
+    no other batch size than the one asked for.
+
+    Raises:
+        UserError: the file refuses the batch size or has no input and output of the agreed names.
+    """
+    session = open_session(path, threads=threads)
+    inputs = prepare(images, _contract_of(session, path).preprocessing)
+    count = len(inputs)
+    starts = range(0, count, batch)
+    outputs = [_call(session, path, inputs.take(range(i, i + batch), axis=0, mode="wrap")) for i in starts]
+    return np.concatenate(outputs)[:count]
+
+
+def _call(session: Any, path: Path, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    try:
+        answer = np.asarray(session.run([OUTPUT], {INPUT: inputs})[0], dtype=np.float32)
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise UserError(f"the exported file {path} refuses a batch of {len(inputs)}: {_first(error)}") from error
+    if answer.ndim != 2 or len(answer) != len(inputs):
+        raise UserError(
+            f"expected {path} to answer a batch of {len(inputs)} with [{len(inputs)}, D], found {answer.shape}"
+        )
+    return answer
