@@ -1,0 +1,133 @@
+"""Bytes to pixels: one encoded image in, ``[3, size, size]`` uint8 RGB out, or one clear refusal."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from proxylesskd.errors import CorruptImageError
+
+# Aligned faces are about 112 pixels wide: whatever claims more than this is a mistake or a decompression bomb.
+MAX_SIDE = 4096
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+JPEG_MAGIC = b"\xff\xd8"
+
+
+def _check_side(height: int, width: int) -> None:
+    if height > MAX_SIDE or width > MAX_SIDE:
+        raise CorruptImageError(f"expected an image of at most {MAX_SIDE}x{MAX_SIDE} pixels, found {width}x{height}")
+
+
+def _open_with_pillow(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_side is the stricter rule
+        return Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
+
+
+def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip instead of scale
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def _decode_pillow(data: bytes) -> npt.NDArray[np.uint8]:
+    try:
+        image = _open_with_pillow(data)
+        _check_side(image.height, image.width)
+        return _to_rgb(image)
+    except CorruptImageError:
+        raise
+    except Exception as error:  # hostile files make Pillow raise nearly anything, from SyntaxError to KeyError
+        if isinstance(error, UnidentifiedImageError):
+            raise CorruptImageError(
+                f"expected {', '.join(PILLOW_FORMATS)}, found bytes of no known image format"
+            ) from None
+        raise CorruptImageError(f"expected a whole image, found a broken one: {error}") from error
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return (height, width), or None where libjpeg-turbo's simple interface cannot tell."""
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return height, width
+
+
+def _decode_jpeg(data: bytes) -> npt.NDArray[np.uint8]:
+    size = _jpeg_size(data)
+    if size is None:  # an unusual chroma subsampling, or broken: Pillow can tell which
+        return _decode_pillow(data)
+    _check_side(*size)
+    try:
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError as error:
+        raise CorruptImageError(f"expected a whole JPEG, found a broken one: {error}") from error
+    return pixels
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) in pixels from the header alone.
+
+    Raises:
+        CorruptImageError: the header cannot be read.
+    """
+    size = _jpeg_size(data) if data.startswith(JPEG_MAGIC) else None
+    if size is not None:
+        return size
+    try:
+        image = _open_with_pillow(data)
+    except Exception as error:  # as in _decode_pillow
+        raise CorruptImageError(f"expected an image header, found: {error}") from error
+    return image.height, image.width
+
+
+def resize(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Resize ``[H, W, 3]`` uint8 to ``[size, size, 3]`` by antialiased bilinear filtering; unequal sides stretch."""
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def decode(data: bytes, size: int = 112) -> npt.NDArray[np.uint8]:
+    """Decode an image.
+
+    JPEG goes through libjpeg-turbo, PNG, BMP and WebP through Pillow. Grey, palette and CMYK become RGB, an alpha
+    channel is dropped, EXIF orientation is ignored (aligned faces are upright as stored). An image of another size
+    is resized, antialiased.
+
+    Args:
+        data: the encoded image.
+        size: wanted height and width in pixels.
+
+    Returns:
+        ``[3, size, size]`` uint8, RGB, contiguous.
+
+    Raises:
+        CorruptImageError: not an image, truncated, damaged, or larger than 4096 pixels on a side (refused by its
+            header, before anything is decoded).
+    """
+    if not data:
+        raise CorruptImageError("expected an image, found no bytes at all")
+    pixels = _decode_jpeg(data) if data.startswith(JPEG_MAGIC) else _decode_pillow(data)
+    return np.ascontiguousarray(resize(pixels, size).transpose(2, 0, 1))
+
+
+def encode_jpeg(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
+    """Encode ``[3, H, W]`` uint8 RGB as JPEG (4:2:0, ``quality`` in 1..100)."""
+    pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+    encoded: bytes = simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGB", colorsubsampling="420")
+    return encoded
+
+
+def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """Encode ``[3, H, W]`` uint8 RGB as PNG, without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
