@@ -1,0 +1,167 @@
+"""Backbones by name: the built-in ones, and whatever module a user names as ``package.module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from proxylesskd.errors import UserError, nearest
+from proxylesskd.models.modes import evaluating
+
+Factory = Callable[..., nn.Module]
+
+_FACTORIES: dict[str, Factory] = {}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What it takes to build a backbone again.
+
+    Attributes:
+        name: a registered name, or ``package.module:factory``.
+        dim: length D of the embedding.
+        width: factor on the numbers of channels.
+        image_size: side of the square input in pixels.
+    """
+
+    name: str
+    dim: int = 512
+    width: float = 1.0
+    image_size: int = 112
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or not 0 < self.width < float("inf") or self.image_size < 16:
+            raise UserError(
+                "expected dim >= 1, width > 0 and image_size >= 16, "
+                f"found dim={self.dim}, width={self.width}, image_size={self.image_size}"
+            )
+
+
+def register_model(name: str) -> Callable[[Factory], Factory]:
+    """Return a decorator that makes a factory known as ``name``.
+
+    The factory is called with those of ``dim``, ``width`` and ``image_size`` that its signature accepts and
+    returns a module that maps ``[B, 3, H, W] float`` to un-normalised ``[B, dim]`` embeddings.
+    """
+
+    def register(factory: Factory) -> Factory:
+        if name in _FACTORIES:
+            raise ValueError(f"a model named '{name}' is registered already")
+        _FACTORIES[name] = factory
+        return factory
+
+    return register
+
+
+def list_models() -> list[str]:
+    """Return the registered names, sorted."""
+    return sorted(_FACTORIES)
+
+
+def create_model(name: str, *, dim: int = 512, width: float = 1.0, image_size: int = 112) -> nn.Module:
+    """Build a backbone with fresh weights from torch's global random state.
+
+    Args:
+        name: one of :func:`list_models`, or ``package.module:factory`` for a module of one's own.
+        dim: length D of the embedding.
+        width: factor on the numbers of channels, rounded to multiples of 8.
+        image_size: side of the square input in pixels.
+
+    Returns:
+        A module that maps ``[B, 3, image_size, image_size] float`` to un-normalised ``[B, dim]`` embeddings;
+        its attribute ``spec`` is the :class:`ModelSpec`.
+
+    Raises:
+        UserError: the name is unknown, or a module of one's own cannot be built or gives another shape.
+    """
+    spec = ModelSpec(name, dim, width, image_size)
+    model = build(spec, _user_factory(name) if ":" in name else registered_factory(name))
+    if ":" in name:
+        _check_output(model, spec)
+    return model
+
+
+def registered_factory(name: str) -> Factory:
+    """Return the factory behind a registered name, or raise a UserError that names the nearest one."""
+    if name not in _FACTORIES:
+        raise UserError(
+            f"expected a model among {', '.join(list_models())} or package.module:factory, "
+            f"found '{name}'{nearest(name, _FACTORIES)}"
+        )
+    return _FACTORIES[name]
+
+
+def build(spec: ModelSpec, factory: Factory) -> nn.Module:
+    """Call a factory with what its signature accepts and attach the spec."""
+    model = factory(**_accepted(factory, {"dim": spec.dim, "width": spec.width, "image_size": spec.image_size}))
+    if not isinstance(model, nn.Module):
+        raise UserError(f"expected '{spec.name}' to return a torch.nn.Module, found {type(model).__name__}")
+    model.spec = spec  # type: ignore[assignment]  # nn.Module declares attributes as Tensor | Module
+    return model
+
+
+def spec_of(model: nn.Module) -> ModelSpec:
+    """Return the spec of a model from :func:`create_model`, also through a data-parallel wrapper."""
+    spec = getattr(model, "spec", None) or getattr(getattr(model, "module", None), "spec", None)
+    if not isinstance(spec, ModelSpec):
+        raise UserError(
+            f"expected a model from create_model with a spec, found a bare {type(model).__name__}; "
+            "set model.spec = ModelSpec(name, dim, width, image_size)"
+        )
+    return spec
+
+
+def _accepted(factory: Factory, arguments: dict[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(factory).parameters.values()
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return arguments
+    by_keyword = {p.name for p in parameters if p.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    return {key: value for key, value in arguments.items() if key in by_keyword}
+
+
+def _user_factory(name: str) -> Factory:
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        module = _import_from_working_folder(module_name, name, error)
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        hint = nearest(attribute, vars(module))
+        raise UserError(f"expected a callable '{attribute}' in module '{module_name}', found none{hint}")
+    return factory  # type: ignore[no-any-return]
+
+
+def _import_from_working_folder(module_name: str, name: str, error: ModuleNotFoundError) -> Any:
+    # A console script does not have the working folder on its path, yet that is where one's own module lies.
+    top = module_name.partition(".")[0]
+    here = Path.cwd()
+    if error.name != top or not ((here / top).is_dir() or (here / f"{top}.py").is_file()):
+        raise UserError(f"expected an importable module for '{name}', found: {error}") from error
+    sys.path.insert(0, str(here))
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as inner:
+        raise UserError(f"expected an importable module for '{name}', found: {inner}") from inner
+    finally:
+        sys.path.remove(str(here))
+
+
+def _check_output(model: nn.Module, spec: ModelSpec) -> None:
+    size = spec.image_size
+    try:
+        with evaluating(model):
+            output = model(torch.zeros(1, 3, size, size))
+    except Exception as error:
+        raise UserError(f"expected '{spec.name}' to take [1, 3, {size}, {size}], found: {error}") from error
+    found = list(getattr(output, "shape", [])) or type(output).__name__
+    if found != [1, spec.dim]:
+        raise UserError(f"expected '{spec.name}' to give embeddings [1, {spec.dim}], found {found}")
