@@ -1,0 +1,101 @@
+"""What a step leaves behind: rows of the log, checks, checkpoints, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from proxylesskd.errors import UserError
+from proxylesskd.train.checkpoint import save_checkpoint
+from proxylesskd.train.log import MetricsLog
+from proxylesskd.train.progress import format_values
+from proxylesskd.train.state import Meter, TrainState, capture
+from proxylesskd.train.update import Outcome
+
+Check = Callable[[nn.Module, int], Mapping[str, float]]
+Say = Callable[[str], None]
+Rate = Callable[[int], float]
+
+
+def count_skipped(state: TrainState, outcome: Outcome, max_bad_steps: int, warn: Say) -> None:
+    """Count a step that was left out; end the training when there were too many in a row."""
+    state.skipped += 1
+    state.skipped_in_a_row += 1
+    ids = ", ".join(str(index) for index in outcome.indices[:16]) + (", …" if len(outcome.indices) > 16 else "")
+    what = f"loss {outcome.values['loss']:g}, gradient norm {outcome.values['grad_norm']:g}, images {ids}"
+    if state.skipped_in_a_row >= max_bad_steps:
+        raise UserError(
+            f"expected a finite loss and gradient, found none in {state.skipped_in_a_row} steps in a row, the last "
+            f"of them step {state.step} ({what}); lower the learning rate or look at these images, then resume "
+            "from the last checkpoint"
+        )
+    if state.skipped_in_a_row == 1:
+        warn(f"warning: step {state.step} is skipped, for it is not finite: {what}")
+
+
+def running_means(state: TrainState) -> dict[str, float]:
+    """Return what is shown beside the bar: means since the last row of the log."""
+    means = state.meter.means()
+    shown: dict[str, float] = {name: means[name] for name in ("loss", "accuracy") if name in means}
+    return shown | {"images/s": state.meter.rate()}
+
+
+def write_row(state: TrainState, log: MetricsLog | None, rate: Rate, steps_per_epoch: int) -> None:
+    """Write the means since the last row, and begin anew; the row stays in ``state.metrics``."""
+    means = state.meter.means()
+    row: dict[str, Any] = {"epoch": round(state.step / steps_per_epoch, 4), "loss": means.pop("loss", None)}
+    if "accuracy" in means:
+        row["accuracy"] = means.pop("accuracy")
+    row |= {"lr": rate(state.step - 1), "grad_norm": means.pop("grad_norm", None), "parts": means}
+    row |= {"images_per_second": round(state.meter.rate(), 2), "skipped": state.skipped}
+    row["seconds"] = round(state.seconds, 3)
+    if log is not None:
+        log.row(state.step, row)
+    state.metrics, state.meter = {"step": state.step, **row}, Meter()
+
+
+def run_check(state: TrainState, check: Check | None, log: MetricsLog | None, say: Say) -> None:
+    """Evaluate the student in evaluation mode and without gradients, and leave every module in its mode."""
+    if check is None:
+        return
+    student = state.method.student
+    modes = [(module, module.training) for module in student.modules()]
+    student.eval()
+    with torch.no_grad():
+        state.checks = dict(check(student, state.step))
+    for module, mode in modes:
+        module.training = mode
+    if log is not None:
+        log.check(state.step, state.checks)
+    say(f"check at step {state.step}: {format_values(state.checks)}")
+
+
+def save_state(state: TrainState, folder: Path | None, settings: Mapping[str, str], keep: int) -> None:
+    """Write a checkpoint, where there is a folder for it."""
+    if folder is not None:
+        state.checkpoint = save_checkpoint(folder, state.step, capture(state, settings), keep=keep)
+
+
+def print_line(console: Console, message: str) -> None:
+    """Print plain text, unwrapped, above a progress bar if there is one."""
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(console: Console, log: MetricsLog | None, state: TrainState, message: str) -> None:
+    """Print a warning, however quiet the run, and write it to the log."""
+    print_line(console, message)
+    if log is not None:
+        log.note(state.step, message)
+
+
+def farewell(state: TrainState, steps: int, stopped_by: str) -> str:
+    """Return what to say when a signal ended the training: how far it came and how to go on."""
+    how = "no checkpoint folder was given, so nothing was kept"
+    if state.checkpoint is not None:
+        how = f"its checkpoint is {state.checkpoint}; go on with --resume (resume=True)"
+    return f"stopped by {stopped_by} after step {state.step} of {steps}; {how}"

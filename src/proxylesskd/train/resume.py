@@ -1,0 +1,71 @@
+"""How a training begins: from nothing, or from where the newest checkpoint left it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from proxylesskd.errors import UserError
+from proxylesskd.train.checkpoint import list_checkpoints, load_latest, require_same_settings
+from proxylesskd.train.log import MetricsLog
+from proxylesskd.train.state import TrainState, restore
+
+Say = Callable[[str], None]
+
+
+def begin(
+    state: TrainState,
+    folder: Path | None,
+    resume: bool,
+    settings: Mapping[str, str],
+    log: MetricsLog | None,
+    say: Say,
+    alarm: Say,
+) -> int | None:
+    """Bring the state and the log to where the newest checkpoint left them.
+
+    Args:
+        state: as built for step 0; changed in place.
+        folder: of the checkpoints, or None for none.
+        resume: whether to go on; otherwise the folder must hold no checkpoint and the log is emptied.
+        settings: of this run, see :func:`canonical_settings`; must equal the checkpoint's.
+        log: rows beyond the checkpoint's step are dropped.
+        say: prints how the training begins.
+        alarm: prints that a checkpoint was damaged.
+
+    Returns:
+        The step resumed from, or None when the training starts from nothing.
+
+    Raises:
+        UserError: nothing to resume from, other settings, another network, or a folder in use.
+    """
+    if not resume:
+        _require_fresh(folder)
+        if log is not None:
+            log.rewind(0)
+        return None
+    if folder is None:
+        raise UserError("resuming needs a folder of checkpoints, found none; give checkpoints=…")
+    messages: list[str] = []
+    payload = load_latest(folder, messages.append)
+    if payload is not None:
+        require_same_settings(payload.get("settings", {}), settings)
+        restore(state, payload)
+    if log is not None:
+        log.rewind(state.step)
+    for message in messages:
+        alarm(message)
+    say(f"resuming after step {state.step}" if payload else f"no checkpoint in {folder} yet: starting at step 0")
+    return None if payload is None else state.step
+
+
+def _require_fresh(folder: Path | None) -> None:
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    found = list_checkpoints(folder)
+    if found:
+        raise UserError(
+            f"expected an empty folder for checkpoints, found one of step {found[-1][0]} in {folder}; "
+            "resume it, or start in another run folder"
+        )

@@ -1,0 +1,166 @@
+"""One update: loaded images become a batch, batches become a gradient, a sane gradient moves the student."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from proxylesskd.errors import UserError, nearest
+from proxylesskd.methods.method import Batch, Method
+from proxylesskd.train.state import TrainState
+
+# (images on the device, indices on the device, step) -> images
+Transform = Callable[[Tensor, Tensor, int], Tensor]
+Embed = Callable[[Tensor], Tensor]
+Loaded = tuple[int, Tensor, Tensor, Tensor]
+
+_PROVIDED = ("teacher_embeddings",)
+_AUTOCAST = ("auto", "bf16", "off")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one update did.
+
+    Attributes:
+        values: the method's scalars averaged over the micro-batches, and ``grad_norm`` before clipping.
+        finite: whether loss and gradient were; if not, the step was skipped.
+        indices: positions in the source of every image of the update.
+    """
+
+    values: dict[str, float]
+    finite: bool
+    indices: list[int]
+
+
+def require_needs(method: Method, embed: Embed | None) -> None:
+    """Refuse a method whose needs the loop cannot meet.
+
+    Raises:
+        UserError: a need that nobody provides, or teacher embeddings without a teacher.
+    """
+    for need in sorted(method.needs):
+        if need not in _PROVIDED:
+            raise UserError(
+                f"expected a method that needs {', '.join(_PROVIDED)} at most, found the need '{need}'"
+                f"{nearest(need, _PROVIDED)}"
+            )
+    if "teacher_embeddings" in method.needs and embed is None:
+        raise UserError("this method needs the teacher's embeddings, found no teacher; give one as embed=…")
+
+
+def to_batch(
+    loaded: Loaded,
+    *,
+    step: int,
+    steps: int,
+    device: torch.device,
+    channels_last: bool,
+    prepare: Transform,
+    augment: Transform | None = None,
+    embed: Embed | None = None,
+) -> Batch:
+    """Turn loaded ``[B, 3, H, W] uint8`` images into what the method sees.
+
+    The images move to the device as bytes, are augmented there, shown to the teacher if there is one, and
+    normalised for the student.
+    """
+    _, images, labels, indices = loaded
+    images, labels, indices = (_move(tensor, device) for tensor in (images, labels, indices))
+    if augment is not None:
+        images = augment(images, indices, step)
+    embeddings = None
+    if embed is not None:
+        with torch.no_grad():
+            embeddings = embed(images).to(device=device, dtype=torch.float32)  # [B, D]
+    inputs = prepare(images, indices, step)
+    if channels_last:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return Batch(inputs, labels, indices, progress=step / steps, teacher_embeddings=embeddings)
+
+
+def update(
+    state: TrainState,
+    batches: Iterable[Batch],
+    *,
+    lr: float,
+    clip: float,
+    accumulate: int,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Outcome:
+    """Take the gradient over ``accumulate`` batches and, if it is finite, move the student by it.
+
+    The gradient is that of the mean of the batches' losses, clipped to a global norm of ``clip`` (0: not at
+    all). A step whose loss or gradient is not finite leaves no trace in parameters, momentum and running
+    statistics. Costs one transfer of a few scalars from the device.
+    """
+    statistics = running_statistics(state.method.student)
+    before = [tensor.clone() for tensor in statistics]
+    state.optimiser.zero_grad(set_to_none=True)
+    totals: dict[str, Tensor] = {}
+    indices: list[Tensor] = []
+    for batch in batches:
+        with autocast():
+            parts = state.method.step(batch)
+        (parts["loss"] / accumulate).backward()  # type: ignore[no-untyped-call]
+        for name, value in parts.items():
+            totals[name] = totals.get(name, torch.zeros_like(value.detach())) + value.detach() / accumulate
+        indices.append(batch.indices)
+    totals["grad_norm"] = nn.utils.clip_grad_norm_(state.parameters, clip or math.inf)
+    values = _numbers(totals)
+    finite = math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])
+    if finite:
+        set_rate(state.optimiser, lr)
+        state.optimiser.step()
+    else:
+        for tensor, value in zip(statistics, before, strict=True):
+            tensor.copy_(value)
+    return Outcome(values, finite, torch.cat(indices).tolist())
+
+
+def running_statistics(network: nn.Module) -> list[Tensor]:
+    """Return the buffers that a forward pass in training mode moves: those of batch normalisation."""
+    norms = (module for module in network.modules() if getattr(module, "running_mean", None) is not None)
+    return [buffer for module in norms for buffer in module.buffers(recurse=False)]
+
+
+def set_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every group."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+def make_autocast(choice: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """Return a factory of contexts in which the method runs: bfloat16 autocast or none.
+
+    Args:
+        choice: ``"auto"`` (bfloat16 on a CUDA device that has it, else none), ``"bf16"`` or ``"off"``.
+        device: where the student is.
+
+    Raises:
+        UserError: an unknown choice.
+    """
+    if choice not in _AUTOCAST:
+        known = ", ".join(_AUTOCAST)
+        raise UserError(f"expected autocast among {known}, found '{choice}'{nearest(choice, _AUTOCAST)}")
+    capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    enabled = choice == "bf16" or (choice == "auto" and capable)
+    return functools.partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _move(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _numbers(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    stacked = torch.stack([value.detach().float().reshape(()) for value in scalars.values()])
+    return dict(zip(scalars, stacked.tolist(), strict=True))
