@@ -93,7 +93,7 @@ def export_onnx(
 ) -> ExportReport:
     """Write ``model`` as ONNX: ``image [B, 3, S, S] float32`` in, ``embedding [B, D] float32`` out, B free.
 
-    The file is written beside ``path``, run on ``images`` at batch sizes 1, 7 and M (at most 64), and moved to ``path`` only
+    The file is written beside ``path``, run on ``images`` at batch sizes 1, 7 and M (at most 64), and moved there only
     when every embedding agrees with PyTorch's; whatever stood at ``path`` stays when the check fails. The input
     is already normalised as the preprocessing says; the preprocessing is recorded in the file's metadata.
     The model itself is not touched: a copy in evaluation mode on the CPU in float32 is exported.

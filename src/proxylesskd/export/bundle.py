@@ -1,0 +1,91 @@
+"""From a trained network to the files that leave the house: ONNX, what was measured about it, and the card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from proxylesskd.export.card import write_card
+from proxylesskd.export.onnx import ExportReport, export_onnx
+from proxylesskd.export.speed import Speed, measure_speed
+from proxylesskd.models.count import count_multiply_adds, count_parameters
+from proxylesskd.models.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What :func:`export_bundle` wrote.
+
+    Attributes:
+        export: the ONNX file and its check.
+        speed: its size and latency on this machine.
+        card: path of ``card.md``.
+    """
+
+    export: ExportReport
+    speed: Speed
+    card: Path
+
+
+def export_bundle(
+    folder: Path,
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    *,
+    images: npt.NDArray[np.uint8] | Tensor,
+    name: str = "student",
+    limit: float = 0.9999,
+    repeats: int = 20,
+    metadata: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Export a network into a run folder: ``<name>.onnx``, ``export.json`` and ``card.md``.
+
+    Args:
+        folder: the run folder.
+        model: ``[B, 3, S, S] float -> [B, D]`` un-normalised embedding.
+        preprocessing: how the model wants its images.
+        images: ``[M, 3, H, W] uint8`` RGB real faces for the check.
+        name: of the file, without its ending.
+        limit: cosine to PyTorch that every image must reach.
+        repeats: timed calls per batch size.
+        metadata: provenance, recorded as text in the file and on the card.
+
+    Raises:
+        UserError: the exported file fails its check, or a file of the run is malformed.
+    """
+    path = folder / f"{name}.onnx"
+    report = export_onnx(model, preprocessing, path, images=images, limit=limit, metadata=metadata)
+    speed = measure_speed(path, repeats=repeats)
+    counts = {
+        "parameters": count_parameters(model),
+        "multiply_adds": count_multiply_adds(model, preprocessing.size),
+    }
+    write_json(folder / "export.json", {**report.to_dict(), **speed.to_dict(), **counts})
+    return Bundle(report, speed, write_card(folder))
+
+
+def save_speed(folder: Path, speed: Speed, *, name: str) -> Path:
+    """Write ``speed.json`` for a file that was not exported here, such as a teacher's, and return its path.
+
+    Args:
+        folder: where the report looks for the model, such as ``<run>/baselines/teacher``.
+        speed: from :func:`measure_speed`.
+        name: of the file that was measured.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "speed.json"
+    write_json(path, {"file": name, **speed.to_dict()})
+    return path
+
+
+def write_json(path: Path, values: Mapping[str, object]) -> None:
+    """Write a JSON object so that the file appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,73 @@
+"""The page of a run: one HTML file that holds everything it shows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from proxylesskd.errors import UserError
+from proxylesskd.report.run import Run, read_run
+from proxylesskd.report.sections import sections, sentence, tiles
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` into a run folder from whatever stands there, and return its path.
+
+    Read are ``recipe.toml``, ``metrics.jsonl``, ``classifier.json``, ``evaluation.json``, ``export.json``,
+    ``wrong_pairs/``, and the same files of other models in ``baselines/<name>/`` or in the folders that
+    ``comparison.json`` (``{"name": "path"}``, relative to the folder) names. What is missing is not shown; its
+    section then names the command that adds it. The page loads nothing from elsewhere.
+
+    Raises:
+        UserError: the folder does not exist, or one of these files is malformed.
+    """
+    html = render(read_run(folder))
+    path = folder / "report.html"
+    temporary = folder / ".report.html.partial"
+    temporary.write_text(html, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def write_comparison(folder: Path, models: Mapping[str, Path]) -> Path:
+    """Write ``comparison.json`` and the page that sets several evaluated models side by side.
+
+    Args:
+        folder: of the page; created if need be.
+        models: folders with ``evaluation.json`` by the name to show, in the order to show them.
+
+    Raises:
+        UserError: no models are given, a folder does not exist, or a file is malformed.
+    """
+    if not models:
+        raise UserError("expected at least one model to compare, found none; give names and folders")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: os.path.relpath(where, folder) for name, where in models.items()}
+    (folder / "comparison.json").write_text(json.dumps(paths, indent=1, ensure_ascii=False), encoding="utf-8")
+    return write_report(folder)
+
+
+def render(run: Run) -> str:
+    """Return the page of a run as HTML; every text from a file is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        title=run.folder.resolve().name,
+        kind="ProxylessKD report",
+        sentence=sentence(run),
+        tiles=tiles(run),
+        sections=sections(run),
+        version=importlib.metadata.version("proxylesskd"),
+    )

@@ -1,0 +1,119 @@
+"""A run folder read into memory: the run itself, the models it is compared with, and what was saved about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxylesskd.errors import UserError
+from proxylesskd.export.measured import Evaluated, read_evaluation
+from proxylesskd.export.run_folder import read_json, read_toml
+from proxylesskd.report.curves import read_rows
+
+OWN, ALONE, TEACHER = 0, 1, 2
+OTHERS = (3, 4, 5)
+OWN_FILES = ("recipe.toml", "evaluation.json", "metrics.jsonl")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model on the page.
+
+    Attributes:
+        name: what the page calls it.
+        folder: where its files stand.
+        colour: number of the colour class.
+        main: whether the page is about this one.
+        evaluation: its evaluation, or None.
+        rows: of its ``metrics.jsonl``.
+        file: content of its ``export.json`` or ``speed.json``, or None.
+    """
+
+    name: str
+    folder: Path
+    colour: int
+    main: bool
+    evaluation: Evaluated | None
+    rows: Sequence[Mapping[str, Any]]
+    file: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: where the page stands.
+        recipe: tables of the main model's ``recipe.toml``, or None.
+        classifier: content of its ``classifier.json``, or None.
+        models: what is compared, the main one included.
+    """
+
+    folder: Path
+    recipe: Mapping[str, Any] | None
+    classifier: Mapping[str, Any] | None
+    models: tuple[Model, ...]
+
+    @property
+    def main(self) -> Model:
+        """The model that the page is about."""
+        return next(model for model in self.models if model.main)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder: its own files, ``baselines/<name>/`` and the folders that ``comparison.json`` names.
+
+    Raises:
+        UserError: there is no such folder, or a file in it is malformed.
+    """
+    if not folder.is_dir():
+        raise UserError(f"expected a run folder, found none at '{folder}'; give the folder that a training wrote")
+    folders = _compared(folder)
+    if not folders or any((folder / name).is_file() for name in OWN_FILES):
+        folders[own_name(folder)] = folder
+    main = _main_name(list(folders))
+    colours = _colours(list(folders), main)
+    models = tuple(_read_model(name, where, colours[name], name == main) for name, where in folders.items())
+    home = folders[main]
+    return Run(folder, read_toml(home / "recipe.toml"), read_json(home / "classifier.json"), models)
+
+
+def own_name(folder: Path) -> str:
+    """Return what to call the network that a run trained, by its recipe's method."""
+    method = ((read_toml(folder / "recipe.toml") or {}).get("method") or {}).get("name")
+    return {"proxyless": "ProxylessKD student", "alone": folder.resolve().name}.get(str(method), "student")
+
+
+def _compared(folder: Path) -> dict[str, Path]:
+    """Return the folders of the other models by name."""
+    baselines = folder / "baselines"
+    found = {entry.name: entry for entry in sorted(baselines.iterdir())} if baselines.is_dir() else {}
+    file = folder / "comparison.json"
+    for name, where in (read_json(file) or {}).items():
+        if not isinstance(where, str) or not (folder / where).is_dir():
+            raise UserError(f"expected {file} to map names to existing folders, found {name!r}: {where!r}")
+        found[name] = folder / where
+    return found
+
+
+def _main_name(names: Sequence[str]) -> str:
+    """The ProxylessKD student if there is one, else the last: comparisons are listed from known to new."""
+    own = [name for name in names if "proxyless" in name.lower()]
+    return (own or list(names))[-1]
+
+
+def _colours(names: Sequence[str], main: str) -> dict[str, int]:
+    colours = {main: OWN}
+    for colour, word in ((TEACHER, "teacher"), (ALONE, "alone")):
+        fitting = [name for name in names if word in name.lower() and name not in colours]
+        colours.update({fitting[0]: colour} if fitting else {})
+    rest = [name for name in names if name not in colours]
+    free = [colour for colour in (ALONE, TEACHER, *OTHERS) if colour not in colours.values()]
+    return {**colours, **{name: free[i % len(free)] for i, name in enumerate(rest)}}
+
+
+def _read_model(name: str, folder: Path, colour: int, main: bool) -> Model:
+    file = read_json(folder / "export.json") or read_json(folder / "speed.json")
+    return Model(name, folder, colour, main, read_evaluation(folder / "evaluation.json"), read_rows(folder), file)
