@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxylesskd.errors import UserError
@@ -35,7 +34,7 @@ class InheritedClassifier(nn.Module):
     def __init__(self, rows: Tensor, identities: Sequence[str], provenance: Mapping[str, Any]) -> None:
         super().__init__()
         _check(rows, identities)
-        self.register_buffer("rows", F.normalize(rows.detach().float(), dim=1))
+        self.register_buffer("rows", _unit(rows.detach().float()))
         self.identities = list(identities)
         self.provenance = dict(provenance)
 
@@ -120,6 +119,12 @@ class InheritedClassifier(nn.Module):
             "dim": dim,
             "provenance": self.provenance,
         }
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Normalise rows, but leave those of unit length alone: read back from a file they keep every bit."""
+    norms = rows.norm(dim=1, keepdim=True)  # [C, 1]
+    return torch.where((norms - 1).abs() < 1e-6, rows, rows / norms)
 
 
 def _check(rows: Tensor, identities: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import UserError
 from proxylesskd.models.checkpoint import read_state_dict
 from proxylesskd.models.embedder import Embedder
+from proxylesskd.models.location import split_location
 
 # What published checkpoints call the last layer; `kernel` stands transposed, [D, C].
 HEAD_KEYS = ("weight", "head.weight", "classifier.rows", "rows", "fc.kernel", "head.kernel", "kernel")
@@ -115,6 +116,46 @@ def inherit_from_checkpoint(
     return InheritedClassifier(rows, names, {"how": f"the checkpoint's own last layer, '{found}'", "file": path.name})
 
 
+def inherit_best(
+    teacher: str | Path, source: Source | str | None = None, *, key: str | None = None, progress: bool = False
+) -> InheritedClassifier:
+    """Inherit in the best way the teacher's file allows: its own last layer if it has one, else class centres.
+
+    Args:
+        teacher: a path that :func:`proxylesskd.load_teacher` takes; a checkpoint may hold the last layer.
+        source: labelled faces or their URI; says which identities get a row.
+        key: tensor of a foreign checkpoint that is the last layer.
+        progress: draw a progress bar.
+
+    Raises:
+        UserError: there is no last layer and no source to estimate one, or the two do not belong together.
+    """
+    source = open_source(source) if isinstance(source, str) else source
+    path, _ = split_location(teacher)
+    names = None if source is None else source.identities
+    if (path / "classifier.safetensors").is_file():
+        own = InheritedClassifier.load(path / "classifier.safetensors")
+        own.rows_of(names or [])
+        return own
+    if key is not None or _has_head(path, names):
+        return inherit_from_checkpoint(path, key=key, identities=names)
+    if source is None:
+        raise UserError(
+            f"expected a last layer in '{path}', found none; give --data with labelled faces to estimate the rows"
+        )
+    return inherit(teacher, source, progress=progress)
+
+
+def _has_head(path: Path, names: Sequence[str] | None) -> bool:
+    """Whether a foreign checkpoint holds a last layer for these identities; several that fit are an error."""
+    if path.suffix not in (".pt", ".pth", ".safetensors"):
+        return False
+    state = read_state_dict(path)
+    return bool(_heads(state, None if names is None else len(names))) and bool(
+        find_head(state, None if names is None else len(names))
+    )
+
+
 def find_head(state: Mapping[str, Tensor], count: int | None) -> str:
     """Return the key of the only tensor that can be the classifier.
 
@@ -125,16 +166,10 @@ def find_head(state: Mapping[str, Tensor], count: int | None) -> str:
     Raises:
         UserError: none or several fit.
     """
-
-    def rows(key: str) -> int:
-        return state[key].shape[1 if key.endswith("kernel") else 0]
-
-    matrices = [key for key, value in state.items() if value.ndim == 2 and value.is_floating_point()]
-    fitting = [key for key in matrices if count is None or rows(key) == count]
-    named = [key for key in fitting if key in HEAD_KEYS]
-    candidates = named or ([] if count is None else fitting)
+    candidates = _heads(state, count)
     if len(candidates) == 1:
         return candidates[0]
+    matrices = [key for key, value in state.items() if value.ndim == 2]
     what = (
         "several that fit: " + ", ".join(candidates)
         if candidates
@@ -143,6 +178,18 @@ def find_head(state: Mapping[str, Tensor], count: int | None) -> str:
     )
     wanted = "the last layer" if count is None else f"a last layer with {count} rows"
     raise UserError(f"expected {wanted} in the checkpoint, found {what}; name it with --key, or estimate the rows")
+
+
+def _heads(state: Mapping[str, Tensor], count: int | None) -> list[str]:
+    """Return the keys of matrices that may be the classifier: by a usual name, else by their number of rows."""
+
+    def rows(key: str) -> int:
+        return state[key].shape[1 if key.endswith("kernel") else 0]
+
+    matrices = [key for key, value in state.items() if value.ndim == 2 and value.is_floating_point()]
+    fitting = [key for key in matrices if count is None or rows(key) == count]
+    named = [key for key in fitting if key in HEAD_KEYS]
+    return named or ([] if count is None else fitting)
 
 
 def _open(teacher: Embedder | str | Path, source: Source | str) -> tuple[Embedder, Source]:

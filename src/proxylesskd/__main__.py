@@ -1,0 +1,5 @@
+"""``python -m proxylesskd``."""
+
+from proxylesskd.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""What is done to a finished run: evaluate it into its folder, and ship it from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from proxylesskd.data.decode import decode
+from proxylesskd.data.pairs import Pairs
+from proxylesskd.data.source import Source, open_source
+from proxylesskd.errors import CorruptImageError, UserError
+from proxylesskd.evaluate import Evaluation, evaluate
+from proxylesskd.export.ship import Shipment, ship
+from proxylesskd.models.embedder import Embedder
+from proxylesskd.models.weights import load_model
+from proxylesskd.report.wrong_pairs import most_wrong_pairs, save_wrong_pairs
+
+# What a run leaves: `distill` a student, `train` a model with its own classifier.
+WEIGHTS = ("student.safetensors", "model.safetensors")
+
+
+def evaluate_into(
+    folder: str | Path,
+    model: Embedder | nn.Module | str | Path,
+    pairs: Pairs,
+    *,
+    gallery: Embedder | nn.Module | str | Path | None = None,
+    flip: bool = False,
+    replicates: int = 1000,
+    seed: int = 0,
+    name: str | None = None,
+) -> Evaluation:
+    """Evaluate a model and leave numbers, pictures and the most wrong pairs in a folder.
+
+    Args:
+        folder: usually the run folder.
+        model: the probe model.
+        pairs: the verification set.
+        gallery: the model that made the gallery, for the cross-model mode.
+        flip: add the embedding of the mirror image.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+        name: of the model, for tables.
+
+    Raises:
+        UserError: as :func:`proxylesskd.evaluate.evaluate`.
+    """
+    folder = Path(folder)
+    result = evaluate(model, pairs, gallery=gallery, flip=flip, replicates=replicates, seed=seed, name=name)
+    result.save(folder)
+    threshold = result.single.threshold
+    wrong = most_wrong_pairs(pairs, result.single.scores, threshold)
+    save_wrong_pairs(folder, wrong, threshold=threshold, model=result.name)
+    return result
+
+
+def export_run(run: str | Path, images: Source | str, *, count: int = 64) -> Shipment:
+    """Export the network of a run folder as ONNX, checked on the first ``count`` readable faces of a source.
+
+    Raises:
+        UserError: the folder holds no finished run, the source no readable face, or the file fails its check.
+    """
+    run = Path(run)
+    weights = next((run / name for name in WEIGHTS if (run / name).is_file()), None)
+    if weights is None:
+        raise UserError(f"expected {' or '.join(WEIGHTS)} in '{run}', found neither; is the run finished?")
+    model, preprocessing = load_model(weights)
+    source = open_source(images) if isinstance(images, str) else images
+    return ship(run, model, preprocessing, images=_faces(source, count), name=weights.stem)
+
+
+def _faces(source: Source, count: int) -> np.ndarray:
+    """Return ``[M <= count, 3, 112, 112] uint8`` faces, spread evenly over the source."""
+    faces = []
+    for index in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int).tolist():
+        try:
+            faces.append(decode(source.read(index)[0]))
+        except CorruptImageError:  # a check needs faces, not all faces; training counts the corrupt ones
+            continue
+    if not faces:
+        raise UserError("expected readable faces to check the export on, found none; give another source")
+    return np.stack(faces)
