@@ -61,8 +61,7 @@ def save_checkpoint(folder: Path, step: int, payload: Mapping[str, Any], *, keep
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         temporary.unlink(missing_ok=True)
         raise UserError(f"could not write the checkpoint {path}: {error}; free some space and resume") from error
-    for _, old in list_checkpoints(folder)[: -max(1, keep)]:
-        old.unlink()
+    _tidy(folder, max(1, keep))
     return path
 
 
@@ -157,6 +156,13 @@ def _require_plain(value: object, where: str) -> None:
             f"a checkpoint holds tensors, numbers and text alone, found {type(value).__name__} at {where}; "
             "return plain values from the method's state_dict"
         )
+
+
+def _tidy(folder: Path, keep: int) -> None:
+    for _, old in list_checkpoints(folder)[:-keep]:
+        old.unlink()
+    for torn in folder.glob(".step-*.pt.tmp"):  # of a process that was killed while writing
+        torn.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import nn
 
 from proxylesskd.errors import UserError
+from proxylesskd.models.modes import evaluating
 from proxylesskd.train.checkpoint import save_checkpoint
 from proxylesskd.train.log import MetricsLog
 from proxylesskd.train.progress import format_values
@@ -63,13 +63,8 @@ def run_check(state: TrainState, check: Check | None, log: MetricsLog | None, sa
     """Evaluate the student in evaluation mode and without gradients, and leave every module in its mode."""
     if check is None:
         return
-    student = state.method.student
-    modes = [(module, module.training) for module in student.modules()]
-    student.eval()
-    with torch.no_grad():
-        state.checks = dict(check(student, state.step))
-    for module, mode in modes:
-        module.training = mode
+    with evaluating(state.method.student):
+        state.checks = dict(check(state.method.student, state.step))
     if log is not None:
         log.check(state.step, state.checks)
     say(f"check at step {state.step}: {format_values(state.checks)}")

@@ -111,7 +111,8 @@ def update(
             parts = state.method.step(batch)
         (parts["loss"] / accumulate).backward()  # type: ignore[no-untyped-call]
         for name, value in parts.items():
-            totals[name] = totals.get(name, torch.zeros_like(value.detach())) + value.detach() / accumulate
+            share = value.detach() / accumulate
+            totals[name] = totals[name] + share if name in totals else share
         indices.append(batch.indices)
     totals["grad_norm"] = nn.utils.clip_grad_norm_(state.parameters, clip or math.inf)
     values = _numbers(totals)
