@@ -25,6 +25,9 @@ BLUR_SIGMA = (0.4, 2.0)  # pixels
 ZOOM = (0.85, 1.1)
 SHIFT = 0.06  # of the side
 GREY_SHARE = 0.2  # of the samples whose colours change
+CPU_CHUNK = 8  # samples; their floats stay in the cache
+
+Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -96,26 +99,26 @@ def _low_resolution(x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _weighted_sum(x: torch.Tensor, weights: torch.Tensor, dim: int) -> torch.Tensor:
-    """Filter along ``dim`` by one kernel per sample, ``[B, taps]``, edges repeated."""
-    size = x.shape[dim]
-    steps = torch.arange(size, device=x.device)
-    total = torch.zeros_like(x)
-    for tap in range(weights.shape[1]):
-        shifted = x.index_select(dim, (steps + tap - weights.shape[1] // 2).clamp(0, size - 1))
-        total += _column(weights[:, tap]) * shifted
+def _filter(x: torch.Tensor, weights: torch.Tensor, dim: int) -> torch.Tensor:
+    """Filter along ``dim`` by one symmetric kernel per sample, ``[B, 1 + radius]`` from its middle outwards."""
+    radius, size = weights.shape[1] - 1, x.shape[dim]
+    edges = x.narrow(dim, 0, 1), x.narrow(dim, size - 1, 1)  # repeated beyond the image
+    padded = torch.cat([edges[0]] * radius + [x] + [edges[1]] * radius, dim)
+    total = x * _column(weights[:, 0])
+    for tap in range(1, radius + 1):
+        both = padded.narrow(dim, radius - tap, size) + padded.narrow(dim, radius + tap, size)
+        total += both.mul_(_column(weights[:, tap]))
     return total
 
 
 def _blur(x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     sigma = _between(keys, 30, *BLUR_SIGMA)
-    offsets = range(-BLUR_RADIUS, BLUR_RADIUS + 1)
-    weights = torch.stack([torch.exp(-(o**2) / (2 * sigma**2)) for o in offsets], dim=1)  # [B, taps]
-    norm = torch.zeros_like(sigma)
-    for tap in range(weights.shape[1]):  # one after the other: a fixed order of summation
-        norm = norm + weights[:, tap]
-    weights = weights / norm[:, None]
-    return _weighted_sum(_weighted_sum(x, weights, 2), weights, 3)
+    weights = torch.stack([torch.exp(-(o**2) / (2 * sigma**2)) for o in range(BLUR_RADIUS + 1)], dim=1)
+    norm = weights[:, 0].clone()
+    for tap in range(1, BLUR_RADIUS + 1):  # one after the other: a fixed order of summation
+        norm += 2 * weights[:, tap]
+    weights = weights / norm[:, None]  # [B, 1 + radius]
+    return _filter(_filter(x, weights, 2), weights, 3)
 
 
 def _luma(x: torch.Tensor) -> torch.Tensor:
@@ -147,18 +150,26 @@ def _occlude(x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     ratio = torch.exp(_between(keys, 51, -0.9, 0.9))  # 0.4 to 2.5, as often wide as high
     rows = _inside(height, height * torch.sqrt(area * ratio), uniform(keys, 52))
     columns = _inside(width, width * torch.sqrt(area / ratio), uniform(keys, 53))
-    colour = torch.stack([(uniform(keys, 54 + c) * 256).floor() for c in range(3)], dim=1)  # [B, 3]
+    colour = torch.stack([(uniform(keys, 54 + c) * 256).to(torch.uint8) for c in range(3)], dim=1)  # [B, 3]
     covered = rows[:, None, :, None] & columns[:, None, None, :]
     return torch.where(covered, colour[:, :, None, None], x)
 
 
-# Light passes the face, then the camera: what covers a face is not blurred here, as it serves to hide, not to please.
-_CHANGES: tuple[tuple[str, int, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]], ...] = (
-    ("crop", 1, _crop),
-    ("low_resolution", 2, _low_resolution),
-    ("blur", 3, _blur),
-    ("colour", 4, _colour),
-    ("occlusion", 5, _occlude),
+def _rounded(change: Change) -> Change:
+    """Make a change of floats in 0..255 one of uint8."""
+
+    def apply(x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        return change(x.float(), keys).round_().clamp_(0, 255).to(torch.uint8)
+
+    return apply
+
+
+_CHANGES: tuple[tuple[str, int, Change], ...] = (
+    ("crop", 1, _rounded(_crop)),
+    ("low_resolution", 2, _rounded(_low_resolution)),
+    ("blur", 3, _rounded(_blur)),
+    ("colour", 4, _rounded(_colour)),
+    ("occlusion", 5, _occlude),  # last but the mirror: what covers a face is to hide it, and stays sharp
     ("flip", 6, _flip),
 )
 
@@ -182,7 +193,8 @@ def augment(images: torch.Tensor, keys: torch.Tensor, augmentation: Augmentation
         if probability == 0.0:
             continue
         chosen = torch.nonzero(uniform(keys, stream) < probability)[:, 0]
-        if len(chosen):
-            changed = change(out[chosen].float(), keys[chosen])
-            out[chosen] = changed.round().clamp(0, 255).to(torch.uint8)
+        chunk = CPU_CHUNK if images.device.type == "cpu" else max(1, len(chosen))
+        for start in range(0, len(chosen), chunk):
+            part = chosen[start : start + chunk]
+            out[part] = change(out[part], keys[part])
     return out
