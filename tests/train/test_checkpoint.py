@@ -1,7 +1,11 @@
 """Checkpoints that are cut, altered, poisoned, half written or of other settings."""
 
+from __future__ import annotations
+
 import pickle
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,22 +23,22 @@ from proxylesskd.train.checkpoint import (
 )
 
 
-def _payload(step):
+def _payload(step: int) -> dict[str, Any]:
     return {"step": step, "weights": torch.full((1000,), float(step)), "nested": {"list": [1, 2.5, None, "x", (True,)]}}
 
 
-def _save(folder, *steps, keep=9):
+def _save(folder: Path, *steps: int, keep: int = 9) -> list[Path]:
     return [save_checkpoint(folder, step, _payload(step), keep=keep) for step in steps]
 
 
-def _flip_a_byte(path):
+def _flip_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     position = data.find(torch.full((1000,), 1.0).numpy().tobytes()[:64])
     data[position + 100] ^= 0xFF
     path.write_bytes(bytes(data))
 
 
-def test_what_is_saved_loads_as_plain_data(tmp_path):
+def test_what_is_saved_loads_as_plain_data(tmp_path: Path) -> None:
     (path,) = _save(tmp_path / "new", 1234)
     assert path.name == "step-00001234.pt"
     loaded = torch.load(path, weights_only=True)
@@ -43,12 +47,12 @@ def test_what_is_saved_loads_as_plain_data(tmp_path):
     assert load_checkpoint(path).keys() == loaded.keys()
 
 
-def test_the_newest_are_kept(tmp_path):
+def test_the_newest_are_kept(tmp_path: Path) -> None:
     _save(tmp_path, 5, 10, 200_000_000, 20, keep=2)
     assert [step for step, _ in list_checkpoints(tmp_path)] == [20, 200_000_000]
 
 
-def test_files_that_are_no_checkpoints_are_left_alone(tmp_path):
+def test_files_that_are_no_checkpoints_are_left_alone(tmp_path: Path) -> None:
     for name in ("notes.txt", "step-1.pt", "step-00000001.pt.damaged"):
         (tmp_path / name).write_text("mine")
     _save(tmp_path, 1, 2, 3, keep=1)
@@ -57,10 +61,10 @@ def test_files_that_are_no_checkpoints_are_left_alone(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _save(tmp_path, 1)
 
-    def half(payload, file):
+    def half(payload: dict[str, Any], file: Any) -> None:
         file.write(b"PK")
         raise OSError(28, "No space left on device")
 
@@ -71,7 +75,7 @@ def test_a_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     assert load_latest(tmp_path, pytest.fail)["step"] == 1
 
 
-def test_bytes_reach_the_disk_before_the_name_does(tmp_path, monkeypatch):
+def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
     fsync, replace = module.os.fsync, module.Path.replace
     monkeypatch.setattr(module.os, "fsync", lambda fd: (order.append("fsync"), fsync(fd))[1])
@@ -80,7 +84,7 @@ def test_bytes_reach_the_disk_before_the_name_does(tmp_path, monkeypatch):
     assert order[:2] == ["fsync", "replace"]
 
 
-def test_a_torn_temporary_file_is_no_checkpoint_and_goes(tmp_path):
+def test_a_torn_temporary_file_is_no_checkpoint_and_goes(tmp_path: Path) -> None:
     (tmp_path / ".step-00000007.pt.tmp").write_bytes(b"PK")
     assert list_checkpoints(tmp_path) == []
     _save(tmp_path, 8)
@@ -88,7 +92,7 @@ def test_a_torn_temporary_file_is_no_checkpoint_and_goes(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "altered", "garbage"])
-def test_a_damaged_newest_falls_back_aloud(tmp_path, damage):
+def test_a_damaged_newest_falls_back_aloud(tmp_path: Path, damage: str) -> None:
     _, newest = _save(tmp_path, 0, 1)
     if damage == "altered":
         _flip_a_byte(newest)
@@ -105,7 +109,7 @@ def test_a_damaged_newest_falls_back_aloud(tmp_path, damage):
     assert (tmp_path / "step-00000001.pt.damaged").exists()
 
 
-def test_no_checkpoint_loads(tmp_path):
+def test_no_checkpoint_loads(tmp_path: Path) -> None:
     for path in _save(tmp_path, 1, 2):
         path.write_bytes(b"")
     said = []
@@ -114,7 +118,7 @@ def test_no_checkpoint_loads(tmp_path):
     assert len(said) == 2
 
 
-def test_nothing_there_yet(tmp_path):
+def test_nothing_there_yet(tmp_path: Path) -> None:
     assert load_latest(tmp_path, pytest.fail) is None
     with pytest.raises(UserError, match="found no folder"):
         load_latest(tmp_path / "missing", pytest.fail)
@@ -122,15 +126,15 @@ def test_nothing_there_yet(tmp_path):
 
 
 class _Poison:
-    def __init__(self, target):
+    def __init__(self, target: Path) -> None:
         self.target = target
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (exec, (f"open({str(self.target)!r}, 'w').close()",))
 
 
 @pytest.mark.parametrize("way", ["torch", "pickle"])
-def test_code_is_never_executed(tmp_path, way):
+def test_code_is_never_executed(tmp_path: Path, way: str) -> None:
     path, mark = checkpoint_path(tmp_path, 3), tmp_path / "executed"
     if way == "torch":
         torch.save({"step": 3, "poison": _Poison(mark)}, path)
@@ -141,7 +145,7 @@ def test_code_is_never_executed(tmp_path, way):
     assert not mark.exists()
 
 
-def test_a_file_of_something_else_is_refused(tmp_path):
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
     with zipfile.ZipFile(tmp_path / "archive.pt", "w") as archive:
@@ -151,20 +155,20 @@ def test_a_file_of_something_else_is_refused(tmp_path):
             load_checkpoint(tmp_path / f"{name}.pt")
 
 
-def test_a_payload_that_would_not_load_is_refused_before_it_is_written(tmp_path):
+def test_a_payload_that_would_not_load_is_refused_before_it_is_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"found set at checkpoint\.method\.centres\[1\]"):
         save_checkpoint(tmp_path, 1, {"step": 1, "method": {"centres": [1, {2}]}})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_are_flattened():
+def test_settings_are_flattened() -> None:
     settings = {"seed": 1, "train": {"lr": 0.1, "deep": {"a": [1, "x"]}}, "path": None}
     assert canonical_settings(settings) == {
         "seed": "1", "train.lr": "0.1", "train.deep.a": '[1, "x"]', "path": "null",
     }  # fmt: skip
 
 
-def test_differing_settings_are_named():
+def test_differing_settings_are_named() -> None:
     saved = canonical_settings({"seed": 1, "train": {"lr": 0.1, "clip": 5.0}, "old": 1})
     now = canonical_settings({"seed": 1, "train": {"lr": 0.2, "clip": 5.0}, "new": 2})
     require_same_settings(saved, dict(reversed(saved.items())))

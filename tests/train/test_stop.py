@@ -1,5 +1,7 @@
 """Signals: the first is a wish, the second an order."""
 
+from __future__ import annotations
+
 import os
 import signal
 import threading
@@ -10,7 +12,7 @@ from proxylesskd.train.stop import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_and_the_second_interrupts(number):
+def test_the_first_signal_is_noted_and_the_second_interrupts(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with StopRequest() as stop:
         assert stop.signal is None
@@ -21,7 +23,7 @@ def test_the_first_signal_is_noted_and_the_second_interrupts(number):
     assert signal.getsignal(number) is before
 
 
-def test_an_ignored_signal_stays_ignored():
+def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with StopRequest() as stop:
@@ -32,10 +34,10 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
-def test_another_thread_leaves_signals_alone():
+def test_another_thread_leaves_signals_alone() -> None:
     before, found = signal.getsignal(signal.SIGTERM), []
 
-    def work():
+    def work() -> None:
         with StopRequest() as stop:
             found.append((signal.getsignal(signal.SIGTERM), stop.signal))
 

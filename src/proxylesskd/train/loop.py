@@ -139,7 +139,9 @@ def fit(
     )
     rate: Rate = partial(learning_rate, kind=schedule, peak=lr, steps=steps, **curve)
     rate(0)  # a wrong schedule is refused before anything is written
-    _require_counts(steps_per_epoch=steps_per_epoch, accumulate=accumulate, log_every=log_every)
+    _require_counts(
+        steps_per_epoch=steps_per_epoch, accumulate=accumulate, log_every=log_every, max_bad_steps=max_bad_steps
+    )
     require_needs(method, embed)
 
     state = _set_up(method, device, channels_last, kind=optimiser, **descent)

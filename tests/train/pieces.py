@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import Tensor, nn
 
 from proxylesskd.methods.method import Batch
+from proxylesskd.train.loop import fit
+from proxylesskd.train.result import FitResult
 
 CLASSES = 5
 
@@ -68,16 +73,36 @@ def make_batches(size: int) -> Callable[[int, int], Iterator[tuple[int, Tensor, 
     return batches
 
 
-@pytest.fixture
-def make_linear() -> Callable[[], LeastSquares]:
-    return linear
+def normalise(images: Tensor, indices: Tensor, step: int) -> Tensor:
+    return images.float() / 127.5 - 1.0
 
 
-@pytest.fixture
-def make_convolutional() -> Callable[[], LeastSquares]:
-    return convolutional
+def double(images: Tensor, indices: Tensor, step: int) -> Tensor:
+    return images.double() / 127.5 - 1.0
 
 
-@pytest.fixture
-def batches_of() -> Callable[[int], Callable[[int, int], Iterator[tuple[int, Tensor, Tensor, Tensor]]]]:
-    return make_batches
+def fit_quietly(method: LeastSquares, batches: Any, **settings: Any) -> FitResult:
+    defaults = {"steps": 12, "steps_per_epoch": 4, "prepare": normalise, "lr": 0.05, "warmup": 3, "quiet": True}
+    defaults |= {"console": Console(file=io.StringIO())}
+    return fit(method, batches, **{**defaults, **settings})
+
+
+def parameters_of(method: LeastSquares) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in method.student.state_dict().items()}
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def poison(numbers: Any) -> Callable[[Tensor, Tensor, int], Tensor]:
+    def prepare(images: Tensor, indices: Tensor, step: int) -> Tensor:
+        return double(images, indices, step) * (float("nan") if step in numbers else 1.0)
+
+    return prepare
