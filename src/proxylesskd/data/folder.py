@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +92,7 @@ class FolderSource:
         self.root = Path(path)
         folders = _identity_folders(self.root)
         names = [_image_names(folder) for folder in folders]
-        self.identities: Sequence[str] = [folder.name for folder in folders]
+        self.identities = [folder.name for folder in folders]
         for identity in self.identities:
             _check_name(identity)
         self._files = [name for per_identity in names for name in per_identity]

@@ -43,6 +43,18 @@ class Inspection:
     sizes: dict[tuple[int, int], int]
     mean_face: npt.NDArray[np.uint8]
 
+    def __str__(self) -> str:
+        """Return the summary as lines of text."""
+        low, median, high = self.per_identity
+        sizes = ", ".join(f"{w}x{h} ({count})" for (h, w), count in list(self.sizes.items())[:3])
+        lines = [
+            f"images        {self.images} of {self.identities} identities",
+            f"per identity  {low} to {high}, median {median:g}",
+            f"read          {self.read}: {len(self.corrupt)} corrupt; pixels {sizes}",
+            *(f"corrupt       {what}" for what in list(self.corrupt.values())[:5]),
+        ]
+        return "\n".join(lines)
+
 
 def spaced(length: int, sample: int | None) -> Ints:
     """Return up to ``sample`` indices, evenly spaced over ``range(length)``; all of them for None."""

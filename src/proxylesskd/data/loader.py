@@ -233,13 +233,13 @@ def iterate(
     length = len(source)
     plan = (np.arange(i, min(i + batch, length), dtype=np.int64) for i in range(0, length, batch))
     decoded = _decoded(_Decoder(source, size), plan, workers=workers, prefetch=prefetch, replace=False, corrupt=corrupt)
-    whole = 0
+    labels, whole = source.labels, 0
     with closing(decoded):
         for done in decoded:
             kept = done.found[done.found >= 0]
             whole += len(kept)
             if len(kept):
                 images = done.images if len(kept) == len(done.found) else done.images[done.found >= 0]
-                yield torch.from_numpy(images), torch.from_numpy(source.labels[kept]), torch.from_numpy(kept)
+                yield torch.from_numpy(images), torch.from_numpy(labels[kept]), torch.from_numpy(kept)
     if not whole:
         raise UserError(f"expected whole images, found {corrupt.summary()}; mend or replace the source")

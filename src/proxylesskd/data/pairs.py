@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -210,31 +211,27 @@ def make_pairs(source: Source, *, genuine: int, impostor: int, folds: int = FOLD
     return Pairs("pairs", images, of[:, 0], of[:, 1], same, fold, source.labels[chosen], names)
 
 
-def _encode_all(pairs: Pairs) -> list[bytes]:
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        return list(pool.map(encode_png, pairs.images))
-
-
 def write_bin(pairs: Pairs, path: Path | str) -> None:
     """Write InsightFace's ``.bin``, fold by fold; the images as PNG, so that it reads back without loss."""
     order = np.argsort(pairs.fold, kind="stable")
-    encoded = _encode_all(pairs)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        encoded = list(pool.map(encode_png, pairs.images))
     flat = np.stack([pairs.first[order], pairs.second[order]], axis=1).ravel().tolist()
     content = ([encoded[i] for i in flat], pairs.same[order].tolist())
     Path(path).write_bytes(pickle.dumps(content, protocol=4))
 
 
-def write_pairs_csv(pairs: Pairs, path: Path | str, *, with_images: bool = False) -> None:
-    """Write the list ``first,second,same,fold``.
+def write_pairs_csv(pairs: Pairs, path: Path | str, *, root: Path | str | None = None) -> None:
+    """Write the list ``first,second,same,fold`` by the images' names.
 
     Args:
         pairs: the set.
         path: the CSV to write.
-        with_images: also write every image as PNG beside the list (``NAME/identity/000001.png``), so that it reads
-            back without the source; otherwise the list has the images' own names.
+        root: folder to which the names are relative; the list then holds paths relative to its own folder, and reads
+            back without being told the root. Without it the list holds the names as they are.
     """
     path = Path(path)
-    names = _write_images(pairs, path) if with_images else pairs.image_names
+    names = pairs.image_names if root is None else [_relative(Path(root) / n, path) for n in pairs.image_names]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["first", "second", "same", "fold"])
@@ -242,11 +239,5 @@ def write_pairs_csv(pairs: Pairs, path: Path | str, *, with_images: bool = False
             writer.writerow([names[first], names[second], int(same), fold])
 
 
-def _write_images(pairs: Pairs, path: Path) -> list[str]:
-    identities = np.full(len(pairs.images), -1) if pairs.identities is None else pairs.identities
-    names = [f"{path.stem}/{who}/{i:06d}.png" for i, who in enumerate(identities.tolist())]
-    for name, encoded in zip(names, _encode_all(pairs), strict=True):
-        target = path.parent / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(encoded)
-    return names
+def _relative(image: Path, path: Path) -> str:
+    return Path(os.path.relpath(image, path.parent)).as_posix()

@@ -9,7 +9,6 @@ images only.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -132,7 +131,7 @@ class RecordSource:
         self._numbers, labels = np.unique(numbers.astype(np.int64), return_inverse=True)
         self.labels: Ints = labels.astype(np.int64)
         self.labels.flags.writeable = False
-        self.identities: Sequence[str] = [str(number) for number in self._numbers]
+        self.identities = [str(number) for number in self._numbers]
         _check_property(self.root / "property", len(self.identities))
 
     def __len__(self) -> int:

@@ -23,8 +23,16 @@ class Source(Protocol):
         labels: ``[N] int64``, the label of every image, known without reading images.
     """
 
-    identities: Sequence[str]
-    labels: npt.NDArray[np.int64]
+    # Properties, so that a source may hold them or work them out: whoever reads them in a loop keeps them.
+    @property
+    def identities(self) -> Sequence[str]:
+        """Return one name per identity."""
+        ...
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Return ``[N] int64``, the label of every image."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of images N."""
@@ -78,6 +86,4 @@ def open_source(uri: str) -> Source:
     if colon:
         hint = nearest(scheme, SCHEMES)
         raise UserError(f"expected a source like {', '.join(s + ':…' for s in SCHEMES)}, found '{uri}'{hint}")
-    raise UserError(
-        f"expected a folder of faces, found nothing at '{uri}'; give an existing path or a source URI"
-    )
+    raise UserError(f"expected a folder of faces, found nothing at '{uri}'; give an existing path or a source URI")
