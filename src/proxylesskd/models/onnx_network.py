@@ -123,6 +123,9 @@ class _Runtime:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = self.threads or 0  # 0: all cores
+        if not any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
+            # Only the weights are quantised: unfold them once instead of at every call.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=self.providers)
         except Exception as error:
@@ -168,12 +171,12 @@ def _no_embedding(shapes: Mapping[str, Sequence[int | None]], path: str | Path) 
 
 
 def _may_be_embedding(shape: Sequence[int | None]) -> bool:
-    return len(shape) >= 2 and (shape[1] is None or shape[1] >= 8) and all(d in (1, None) for d in shape[2:])
+    return len(shape) in (2, 4) and (shape[1] is None or shape[1] >= 8) and all(d in (1, None) for d in shape[2:])
 
 
 def _is_embedding(shape: list[int], batch: int) -> bool:
     # Some graphs keep [B, D, 1, 1]; a [B, 1] beside the embedding is its norm or a quality score.
-    return len(shape) >= 2 and shape[0] == batch and shape[1] >= 8 and all(dim == 1 for dim in shape[2:])
+    return len(shape) in (2, 4) and shape[0] == batch and shape[1] >= 8 and all(dim == 1 for dim in shape[2:])
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
