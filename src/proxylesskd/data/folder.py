@@ -59,19 +59,20 @@ def _check_name(name: str) -> None:
         raise UserError(f"expected folder names in UTF-8, found {os.fsencode(name)!r}; rename it") from None
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path | str) -> bytes:
     """Return the bytes of an encoded image.
 
     Raises:
         CorruptImageError: the file cannot be read, or is larger than any face (64 MiB).
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_IMAGE_BYTES + 1)
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a third faster than Path, and per image
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size) if size <= MAX_IMAGE_BYTES else None
     except OSError as error:
         raise CorruptImageError(f"expected a readable image file, found: {error.strerror or error}") from error
-    if len(data) > MAX_IMAGE_BYTES:
-        raise CorruptImageError(f"expected an image file below {MAX_IMAGE_BYTES >> 20} MiB, found a larger one")
+    if data is None:
+        raise CorruptImageError(f"expected an image file below {MAX_IMAGE_BYTES >> 20} MiB, found {size} bytes")
     return data
 
 
@@ -106,7 +107,7 @@ class FolderSource:
 
     def read(self, index: int) -> tuple[bytes, int]:
         """Return the encoded bytes and the label of image ``index``; raises CorruptImageError if unreadable."""
-        return read_file(self.root / self.name(index)), int(self.labels[index])
+        return read_file(f"{self.root}/{self.name(index)}"), int(self.labels[index])
 
     def name(self, index: int) -> str:
         """Return ``identity/file``."""
