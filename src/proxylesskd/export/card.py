@@ -133,14 +133,22 @@ def _cell(value: str) -> str:
     return value.replace("|", "\\|").replace("\n", " ")
 
 
-def _input(export: Mapping[str, Any]) -> str:
+def input_text(export: Mapping[str, Any]) -> str:
+    """Return in one sentence what the file's input is."""
     p = calling(export)
     shape = f"[B, 3, {p.size}, {p.size}]" if p.layout == "nchw" else f"[B, {p.size}, {p.size}, 3]"
+    return (
+        f"image {shape} float32, any batch size B, colour order {p.order.upper()}, "
+        f"each pixel value v in 0..255 as (v - {p.mean:g}) / {p.std:g}"
+    )
+
+
+def _input(export: Mapping[str, Any]) -> str:
+    p = calling(export)
     points = "\n".join(f"| {name} | {x:g} | {y:g} |" for name, (x, y) in zip(POINTS, TEMPLATE, strict=True))
     return (
         "## Input\n\n"
-        f"`image {shape} float32`, any batch size B: colour order {p.order.upper()}, each pixel value v in 0..255 "
-        f"becomes (v - {p.mean:g}) / {p.std:g}.\n\n"
+        f"{input_text(export)}.\n\n"
         f"The face is aligned first: a similarity transform (rotation, scale, shift) brings its five points to these\n"
         f"places in a {TEMPLATE_SIZE}x{TEMPLATE_SIZE} crop (left and right as seen in the picture):\n\n"
         f"| point | x | y |\n| --- | --- | --- |\n{points}"

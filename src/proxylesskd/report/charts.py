@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 480, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 46
 MOST_POINTS = 400
 
 
@@ -86,12 +86,12 @@ def _short(value: float) -> str:
 
 
 def round_steps(low: float, high: float, about: int = 5) -> list[float]:
-    """Return multiples of 1, 2 or 5 times a power of ten within [low, high], about ``about`` of them."""
+    """Return multiples of 1, 2 or 5 times a power of ten within [low, high], roughly ``about`` of them."""
     if high <= low:
         return [low]
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= 0.7 * rough)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(step * k, 12) for k in range(first, last + 1)]
 
@@ -99,13 +99,24 @@ def round_steps(low: float, high: float, about: int = 5) -> list[float]:
 def line_chart(
     series: Sequence[Series],
     *,
+    title: str,
     x_label: str,
-    y_label: str,
+    y_label: str = "",
     x_log: bool = False,
     y_range: tuple[float, float] | None = None,
     percent: bool = False,
 ) -> str:
-    """Draw lines over a common axis and return an ``<svg>`` element, or an empty string without points."""
+    """Draw lines over a common axis and return an ``<svg>`` element, or an empty string without points.
+
+    Args:
+        series: the lines; the last one is drawn on top.
+        title: for people who hear the page.
+        x_label: below the horizontal axis.
+        y_label: above the vertical axis.
+        x_log: whether decades are equally spaced.
+        y_range: ends of the vertical axis; those of the data, with a margin, when None.
+        percent: whether the values are shares.
+    """
     drawn = [_finite(one) for one in series]
     xs = [x for one in drawn for x in one.x]
     ys = [y for one in drawn for y in one.y]
@@ -115,7 +126,7 @@ def line_chart(
     x_axis = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT, log=x_log)
     y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, percent=percent)
     lines = "".join(_polyline(one, x_axis, y_axis) for one in drawn if one.x)
-    return _frame(x_axis, y_axis, x_label, y_label, lines)
+    return _frame(x_axis, y_axis, (title, x_label, y_label), lines)
 
 
 def _finite(series: Series) -> Series:
@@ -139,8 +150,9 @@ def _polyline(series: Series, x_axis: Axis, y_axis: Axis) -> str:
     return f'<polyline class="{kind}" points="{points}"><title>{escape(series.name)}</title></polyline>'
 
 
-def _frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str, inside: str) -> str:
+def _frame(x_axis: Axis, y_axis: Axis, words: tuple[str, str, str], inside: str) -> str:
     """Put ticks, grid and labels around what is drawn."""
+    title, x_label, y_label = (escape(word) for word in words)
     floor, middle = HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
     grid = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_axis(v):.1f}" y2="{y_axis(v):.1f}"/>'
@@ -151,12 +163,10 @@ def _frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str, inside: str) 
         f'<text class="tick mid" x="{x_axis(v):.1f}" y="{floor + 17}">{x_axis.label(v)}</text>' for v in x_axis.ticks()
     )
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(y_label)} over {escape(x_label)}">{grid}{ticks}'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{grid}{ticks}'
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>{inside}'
-        f'<text class="name mid" x="{middle}" y="{HEIGHT - 8}">{escape(x_label)}</text>'
-        f'<text class="name mid" transform="translate(13 {(TOP + floor) / 2}) rotate(-90)">'
-        f"{escape(y_label)}</text></svg>"
+        f'<text class="name mid" x="{middle}" y="{HEIGHT - 8}">{x_label}</text>'
+        f'<text class="name start" x="4" y="14">{y_label}</text></svg>'
     )
 
 
@@ -164,6 +174,7 @@ def histogram_chart(
     edges: Sequence[float],
     counts: Sequence[tuple[str, int, Sequence[float]]],
     *,
+    title: str,
     x_label: str,
     threshold: float | None = None,
 ) -> str:
@@ -172,7 +183,8 @@ def histogram_chart(
     Args:
         edges: ``[K + 1]`` ascending edges of the bins.
         counts: (name, colour class, ``[K]`` counts) for each histogram.
-        x_label: name of the horizontal axis.
+        title: for people who hear the page.
+        x_label: below the horizontal axis.
         threshold: position of the line, or None.
     """
     shares = [(name, colour, [c / (sum(values) or 1) for c in values]) for name, colour, values in counts]
@@ -182,7 +194,7 @@ def histogram_chart(
     x_axis = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
     y_axis = Axis(0.0, 1.08 * top, HEIGHT - BOTTOM, TOP, percent=True)
     areas = "".join(_steps(name, colour, edges, values, x_axis, y_axis) for name, colour, values in shares)
-    return _frame(x_axis, y_axis, x_label, "share of pairs", areas + _mark(threshold, x_axis))
+    return _frame(x_axis, y_axis, (title, x_label, "share of pairs"), areas + _mark(threshold, x_axis))
 
 
 def _steps(name: str, colour: int, edges: Sequence[float], values: Sequence[float], x_axis: Axis, y_axis: Axis) -> str:
@@ -203,5 +215,5 @@ def _mark(threshold: float | None, x_axis: Axis) -> str:
     side, shift = ("end", -5) if x > (LEFT + WIDTH) / 2 else ("start", 5)
     return (
         f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="tick {side}" x="{x + shift:.1f}" y="{TOP + 12}">threshold {threshold:.3f}</text>'
+        f'<text class="tick {side}" x="{x + shift:.1f}" y="{TOP + 10}">threshold {threshold:.3f}</text>'
     )

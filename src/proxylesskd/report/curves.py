@@ -112,7 +112,7 @@ def _figure(name: str, tables: Sequence[tuple[Line, Mapping[str, list[tuple[floa
     series = [_series(line, table[name]) for line, table in tables if name in table]
     shares = all(0 <= y <= 1 for one in series for y in one.y) and not name.endswith(("loss", "rate"))
     title = title_of(name)
-    svg = line_chart(series, x_label="step", y_label=title, percent=shares)
+    svg = line_chart(series, title=title, x_label="step", percent=shares)
     legend = tuple(Entry(one.name, one.colour) for one in series)
     return Figure(title, svg, legend) if svg else None
 

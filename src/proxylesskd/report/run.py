@@ -89,7 +89,9 @@ def own_name(folder: Path) -> str:
 def _compared(folder: Path) -> dict[str, Path]:
     """Return the folders of the other models by name."""
     baselines = folder / "baselines"
-    found = {entry.name: entry for entry in sorted(baselines.iterdir())} if baselines.is_dir() else {}
+    entries = sorted(entry for entry in baselines.iterdir() if entry.is_dir()) if baselines.is_dir() else []
+    # the teacher stands first: it is what all others are measured by
+    found = {entry.name: entry for entry in sorted(entries, key=lambda entry: "teacher" not in entry.name.lower())}
     file = folder / "comparison.json"
     for name, where in (read_json(file) or {}).items():
         if not isinstance(where, str) or not (folder / where).is_dir():

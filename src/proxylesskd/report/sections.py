@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxylesskd.errors import UserError
-from proxylesskd.export.card import snippet
+from proxylesskd.export.card import field, input_text, snippet
 from proxylesskd.export.contract import TEMPLATE
 from proxylesskd.export.measured import Mode
 from proxylesskd.export.run_folder import read_json
@@ -49,14 +49,14 @@ def sections(run: Run) -> list[Section]:
     export = f"proxylesskd export {where} --images folder:FACES"
     distill = f"proxylesskd distill --out {where} --classifier CLASSIFIER data.train=folder:FACES"
     return [
-        Section("done", "What was done", settings(run), distill),
         Section("results", "Results", results(run.models), evaluate),
-        Section("curves", "Training curves", curves(_lines(run)) or None, distill),
         Section("roc", "ROC", rocs(run) or None, evaluate),
         Section("similarities", "Similarities", similarities(run) or None, evaluate),
         Section("wrong", "Most wrong pairs", wrong_pairs(home), evaluate),
+        Section("curves", "Training curves", curves(_lines(run)) or None, distill),
         Section("speed", "Sizes and speed", files(run.models), export),
         Section("use", "How to use the exported file", usage(run), export),
+        Section("done", "What was done", settings(run), distill),
         Section("classifier", "The inherited classifier", provenance(run), distill),
         Section("repeat", "How to repeat this", repeating(run), distill),
     ]
@@ -101,6 +101,7 @@ def _roc(run: Run, key: str) -> Figure | None:
             series.append(Series(model.name, *mode.roc, colour=model.colour, dashed=key == "cross"))
     svg = line_chart(
         [_above_zero(one) for one in series],
+        title=f"ROC, {SHORT[key]}",
         x_label="false accept rate (log)",
         y_label="true accept rate",
         x_log=True,
@@ -138,17 +139,27 @@ def similarities(run: Run) -> list[Figure]:
 def _histogram(mode: Mode, key: str) -> Figure | None:
     if mode.histogram is None:
         return None
-    edges, genuine, impostor = mode.histogram
+    edges, genuine, impostor = _trim(*mode.histogram)
     rate = next((rate for rate in reversed(mode.rates) if rate.threshold is not None and rate.far >= 1e-3), None)
     svg = histogram_chart(
         edges,
         [("same person", GENUINE, genuine), ("different people", IMPOSTOR, impostor)],
+        title=f"Similarities, {SHORT[key]}",
         x_label="cosine similarity",
         threshold=rate.threshold if rate else None,
     )
     legend = (Entry("same person", GENUINE), Entry("different people", IMPOSTOR))
     caption = f"The threshold is the one for FAR {far_text(rate.far)}." if rate else ""
     return Figure(f"Similarities, {SHORT[key]}", svg, legend, caption) if svg else None
+
+
+def _trim(
+    edges: Sequence[float], genuine: Sequence[float], impostor: Sequence[float]
+) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+    """Cut off the empty bins at both ends, all but one."""
+    filled = [k for k, (a, b) in enumerate(zip(genuine, impostor, strict=True)) if a or b]
+    first, last = (max(0, filled[0] - 1), filled[-1] + 2) if filled else (0, len(genuine))
+    return edges[first : last + 1], genuine[first:last], impostor[first:last]
 
 
 def wrong_pairs(folder: Path) -> dict[str, Any] | None:
@@ -200,12 +211,14 @@ def usage(run: Run) -> dict[str, Any] | None:
     export = run.main.file
     if export is None or "preprocessing" not in export:
         return None
-    told = export["preprocessing"]
     points = ", ".join(f"({x:g}, {y:g})" for x, y in TEMPLATE)
-    rows = [(key.replace("_", " "), plain(value)) for key, value in told.items() if key != "alignment"]
-    rows += [("five points (112x112)", points), ("embedding", f"{export.get('dim')} numbers of unit length")]
-    rows += [("SHA-256", str(export.get("sha256")))]
-    text = f"{export.get('file')} takes any number of aligned faces at once and says inside how it wants them."
+    rows = [
+        ("input", input_text(export)),
+        ("five points in 112x112", points),
+        ("embedding", f"{field(export, 'dim')} numbers" + (" of unit length" if export.get("normalised") else "")),
+        ("SHA-256", str(field(export, "sha256"))),
+    ]
+    text = f"{field(export, 'file')} takes any number of aligned faces at once and says inside how it wants them."
     return {"text": text, "snippet": snippet(export), "rows": rows + _thresholds(run)}
 
 
