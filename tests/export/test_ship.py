@@ -8,28 +8,28 @@ import onnx
 import pytest
 
 from proxylesskd.export import onnx as exporter
-from proxylesskd.export.bundle import export_bundle, save_speed
+from proxylesskd.export.ship import ship, save_speed
 from proxylesskd.export.speed import Latency, Speed
 from tests.export.conftest import PREPROCESSING, Exported
 
 
-def test_a_bundle_is_file_numbers_and_card(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shipment_is_file_numbers_and_card(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "_to_proto", lambda *_: onnx.load(exported.path))
-    bundle = export_bundle(
+    shipment = ship(
         tmp_path, exported.model, PREPROCESSING, images=exported.faces, repeats=1, metadata={"licence": "mine"}
     )
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["card.md", "export.json", "student.onnx"]
     told = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))
     data = (tmp_path / "student.onnx").read_bytes()
     assert told["sha256"] == hashlib.sha256(data).hexdigest()
-    assert told["bytes"] == len(data) == bundle.export.size
+    assert told["bytes"] == len(data) == shipment.export.size
     assert [latency["batch"] for latency in told["latencies"]] == [1, 32]
     # convolution 8x3x5x5, batch norm 2x8, PReLU 8, linear 6x128+6, batch norm 2x6
     assert told["parameters"] == 600 + 16 + 8 + 774 + 12
     # 13x13 places of 8x75 products, then 6x128
     assert told["multiply_adds"] == 13 * 13 * 600 + 768
     assert told["provenance"] == {"licence": "mine"}
-    assert told["sha256"] in bundle.card.read_text(encoding="utf-8")
+    assert told["sha256"] in shipment.card.read_text(encoding="utf-8")
 
 
 def test_a_measured_teacher_stands_beside(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from proxylesskd.models.preprocess import Preprocessing
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """What :func:`export_bundle` wrote.
+class Shipment:
+    """What :func:`ship` wrote.
 
     Attributes:
         export: the ONNX file and its check.
@@ -33,7 +33,7 @@ class Bundle:
     card: Path
 
 
-def export_bundle(
+def ship(
     folder: Path,
     model: nn.Module,
     preprocessing: Preprocessing,
@@ -43,7 +43,7 @@ def export_bundle(
     limit: float = 0.9999,
     repeats: int = 20,
     metadata: Mapping[str, str] | None = None,
-) -> Bundle:
+) -> Shipment:
     """Export a network into a run folder: ``<name>.onnx``, ``export.json`` and ``card.md``.
 
     Args:
@@ -67,7 +67,7 @@ def export_bundle(
         "multiply_adds": count_multiply_adds(model, preprocessing.size),
     }
     write_json(folder / "export.json", {**report.to_dict(), **speed.to_dict(), **counts})
-    return Bundle(report, speed, write_card(folder))
+    return Shipment(report, speed, write_card(folder))
 
 
 def save_speed(folder: Path, speed: Speed, *, name: str) -> Path:
