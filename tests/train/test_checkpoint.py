@@ -118,6 +118,15 @@ def test_no_checkpoint_loads(tmp_path: Path) -> None:
     assert len(said) == 2
 
 
+def test_one_that_may_not_be_read_is_not_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, newest = _save(tmp_path, 1, 2)
+    newest.write_bytes(b"")
+    monkeypatch.setattr(module.os, "access", lambda *_: False)  # tests may run as root, who may read everything
+    with pytest.raises(UserError, match="cannot be read"):
+        load_latest(tmp_path, pytest.fail)
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [1, 2]
+
+
 def test_nothing_there_yet(tmp_path: Path) -> None:
     assert load_latest(tmp_path, pytest.fail) is None
     with pytest.raises(UserError, match="found no folder"):

@@ -76,14 +76,30 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         MetricsLog(tmp_path / "file" / "m.jsonl")
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+def _curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     with MetricsLog(tmp_path / "m.jsonl", tensorboard=tmp_path / "tb") as log:
         log.row(10, {"loss": 1.5, "parts": {"a": 0.25}, "nothing": None})
         log.check(20, {"tar": 0.75})
-    events = accumulator.EventAccumulator(str(tmp_path / "tb")).Reload()
-    found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert found == {"train/loss": [(10, 1.5)], "train/parts/a": [(10, 0.25)], "check/tar": [(20, 0.75)]}
+    assert _curves(tmp_path / "tb") == {
+        "train/loss": [(10, 1.5)],
+        "train/parts/a": [(10, 0.25)],
+        "check/tar": [(20, 0.75)],
+    }
+
+
+def test_tensorboard_forgets_what_lies_beyond_too(tmp_path: Path) -> None:
+    for values in ([1.0, 2.0, 3.0], [9.0]):
+        with MetricsLog(tmp_path / "m.jsonl", tensorboard=tmp_path / "tb") as log:
+            log.rewind(3 - len(values))
+            for step, value in enumerate(values, start=4 - len(values)):
+                log.row(step, {"loss": value})
+    assert _curves(tmp_path / "tb") == {"train/loss": [(1, 1.0), (2, 2.0), (3, 9.0)]}
 
 
 def test_tensorboard_missing_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,7 +33,9 @@ class MetricsLog:
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise UserError(f"could not write the metrics to {path}: {error.strerror}") from error
-        self._tensorboard = None if tensorboard is None else _open_tensorboard(tensorboard)
+        self._open_curves = None if tensorboard is None else _tensorboard_writer(tensorboard)
+        self._curves: Any = None
+        self._rewound_to: int | None = None
 
     def rewind(self, step: int) -> None:
         """Drop the rows beyond ``step`` and a torn last line, so that a resumed run tells one story.
@@ -45,6 +48,8 @@ class MetricsLog:
         temporary.write_text("".join(line + "\n" for line in kept), "utf-8")
         temporary.replace(self.path)
         self._file = self.path.open("a", encoding="utf-8")
+        self._close_curves()
+        self._rewound_to = step
 
     def row(self, step: int, values: Mapping[str, Any]) -> None:
         """Write one row of training: numbers, or mappings of numbers such as the parts of the loss."""
@@ -63,8 +68,7 @@ class MetricsLog:
     def close(self) -> None:
         """Close the files."""
         self._file.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        self._close_curves()
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -79,13 +83,20 @@ class MetricsLog:
         self._file.flush()
 
     def _draw(self, step: int, name: str, values: Mapping[str, Any]) -> None:
-        if self._tensorboard is None:
+        if self._open_curves is None:
             return
+        if self._curves is None:  # only now, for TensorBoard is told at the opening what to forget
+            self._curves = self._open_curves(purge_step=None if self._rewound_to is None else self._rewound_to + 1)
         for key, value in values.items():
             if isinstance(value, Mapping):
                 self._draw(step, f"{name}/{key}", value)
             elif isinstance(value, (int, float)):
-                self._tensorboard.add_scalar(f"{name}/{key}", value, step)
+                self._curves.add_scalar(f"{name}/{key}", value, step)
+
+    def _close_curves(self) -> None:
+        if self._curves is not None:
+            self._curves.close()
+        self._curves = None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -121,9 +132,9 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _open_tensorboard(folder: Path) -> Any:
+def _tensorboard_writer(folder: Path) -> Callable[..., Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise require_extra("tensorboard", "tensorboard", "drawing curves in TensorBoard") from error
-    return SummaryWriter(str(folder))
+    return functools.partial(SummaryWriter, str(folder))
