@@ -11,6 +11,7 @@ from proxylesskd.errors import UserError
 from proxylesskd.export.measured import Evaluated, read_evaluation
 from proxylesskd.export.run_folder import read_json, read_toml
 from proxylesskd.report.curves import read_rows
+from proxylesskd.report.differences import PairedDifference, read_differences
 
 OWN, ALONE, TEACHER = 0, 1, 2
 OTHERS = (3, 4, 5)
@@ -49,12 +50,14 @@ class Run:
         recipe: tables of the main model's ``recipe.toml``, or None.
         classifier: content of its ``classifier.json``, or None.
         models: what is compared, the main one included.
+        differences: between them, paired.
     """
 
     folder: Path
     recipe: Mapping[str, Any] | None
     classifier: Mapping[str, Any] | None
     models: tuple[Model, ...]
+    differences: tuple[PairedDifference, ...] = ()
 
     @property
     def main(self) -> Model:
@@ -71,13 +74,20 @@ def read_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise UserError(f"expected a run folder, found none at '{folder}'; give the folder that a training wrote")
     folders = _compared(folder)
-    if not folders or any((folder / name).is_file() for name in OWN_FILES):
+    itself = any(where.resolve() == folder.resolve() for where in folders.values())
+    if not folders or (not itself and any((folder / name).is_file() for name in OWN_FILES)):
         folders[own_name(folder)] = folder
     main = _main_name(list(folders))
     colours = _colours(list(folders), main)
     models = tuple(_read_model(name, where, colours[name], name == main) for name, where in folders.items())
     home = folders[main]
-    return Run(folder, read_toml(home / "recipe.toml"), read_json(home / "classifier.json"), models)
+    return Run(
+        folder,
+        read_toml(home / "recipe.toml"),
+        read_json(home / "classifier.json"),
+        models,
+        tuple(read_differences(folder)),
+    )
 
 
 def own_name(folder: Path) -> str:

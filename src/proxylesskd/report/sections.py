@@ -49,7 +49,7 @@ def sections(run: Run) -> list[Section]:
     export = f"proxylesskd export {where} --images folder:FACES"
     distill = f"proxylesskd distill --out {where} --classifier CLASSIFIER data.train=folder:FACES"
     return [
-        Section("results", "Results", results(run.models), evaluate),
+        Section("results", "Results", results(run.models, run.differences), evaluate),
         Section("roc", "ROC", rocs(run) or None, evaluate),
         Section("similarities", "Similarities", similarities(run) or None, evaluate),
         Section("wrong", "Most wrong pairs", wrong_pairs(home), evaluate),

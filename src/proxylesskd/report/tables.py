@@ -8,6 +8,7 @@ from typing import Any
 
 from proxylesskd.errors import UserError
 from proxylesskd.export.measured import Measure, Mode
+from proxylesskd.report.differences import PairedDifference
 from proxylesskd.report.run import Model
 
 MODES = {
@@ -76,7 +77,7 @@ def far_text(far: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def results(models: Sequence[Model]) -> Table | None:
+def results(models: Sequence[Model], differences: Sequence[PairedDifference] = ()) -> Table | None:
     """Return the headline table over all evaluated models, or None when nothing was evaluated."""
     evaluated = [model for model in models if model.evaluation is not None]
     if not evaluated:
@@ -84,7 +85,8 @@ def results(models: Sequence[Model]) -> Table | None:
     fars = common_fars(evaluated)
     columns = (*(f"TAR at FAR {far_text(far)}" for far in fars), "10-fold accuracy", "AUC", "EER")
     groups = [Group(title, _rows(evaluated, key, fars)) for key, title in MODES.items()]
-    return Table(columns, _caption(evaluated), tuple(group for group in groups if group.rows))
+    remarks = tuple(difference.sentence() for difference in differences)
+    return Table(columns, _caption(evaluated), tuple(group for group in groups if group.rows), remarks=remarks)
 
 
 def common_fars(models: Iterable[Model]) -> list[float]:
