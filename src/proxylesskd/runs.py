@@ -31,7 +31,8 @@ from proxylesskd.models.registry import create_model
 from proxylesskd.models.weights import save_model
 from proxylesskd.recipe import Recipe
 from proxylesskd.train.log import MetricsLog
-from proxylesskd.train.loop import FitResult, fit
+from proxylesskd.train.loop import fit
+from proxylesskd.train.result import FitResult
 
 # One number per purpose, so that the order of samples and their augmentation do not share random numbers.
 ORDER, AUGMENT = 1, 2
@@ -256,7 +257,7 @@ def _checker(recipe: Recipe) -> Check:
         from proxylesskd.teacher import teacher_of
 
         result = evaluate(teacher_of(student, preprocessing), pairs, replicates=0).single
-        return {"accuracy": result.accuracy, "tar@far=1e-2": result.tar[1e-2].value}
+        return {"accuracy": result.accuracy.value, "tar@far=1e-2": result.tar[1e-2].value}
 
     return check
 
