@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from proxylesskd.data.pairs import Pairs
 from proxylesskd.errors import UserError, nearest
-from proxylesskd.evaluate.roc import Bools, Floats, last_of_ties
+from proxylesskd.evaluate.roc import Floats, last_of_ties
 from proxylesskd.evaluate.verification import fold_accuracy
 
 Ints = npt.NDArray[np.int64]
