@@ -8,7 +8,7 @@ from typing import Any
 
 from proxylesskd.errors import UserError
 from proxylesskd.export.contract import TEMPLATE, TEMPLATE_SIZE
-from proxylesskd.export.measured import Evaluated, Measure, Mode, read_evaluation
+from proxylesskd.export.measured import FEW, Evaluated, Measure, Mode, Rate, read_evaluation
 from proxylesskd.export.run_folder import read_json, read_toml
 from proxylesskd.models.preprocess import Preprocessing
 
@@ -197,11 +197,14 @@ def _thresholds(evaluation: Evaluated | None) -> str:
 
 
 def _rates(mode: Mode) -> str:
-    rows = [
-        (f"{rate.far:g}", "too few pairs" if rate.threshold is None else f"{rate.threshold:.4f}", _tar(rate.tar))
-        for rate in mode.rates
-    ]
+    rows = [(f"{rate.far:g}", _threshold(rate), _tar(rate.tar)) for rate in mode.rates]
     return _table(("false accept rate", "threshold", "true accept rate"), rows)
+
+
+def _threshold(rate: Rate) -> str:
+    if rate.threshold is None:
+        return "too few pairs"
+    return f"{rate.threshold:.4f}" + (f" (rests on fewer than {FEW} impostor pairs)" if rate.few else "")
 
 
 def _tar(tar: Measure | None) -> str:

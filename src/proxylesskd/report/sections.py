@@ -90,14 +90,14 @@ def plain(value: Any) -> str:
 def rocs(run: Run) -> list[Figure]:
     """Draw one ROC per mode with every model that has a curve."""
     figures = [_roc(run, key) for key in SHORT]
-    return [figure for figure in figures if figure is not None] or _saved_drawing(run.main.folder / "roc.svg", "ROC")
+    return [figure for figure in figures if figure is not None]
 
 
 def _roc(run: Run, key: str) -> Figure | None:
     series = []
     for model in run.models:
         mode = model.evaluation.modes.get(key) if model.evaluation else None
-        if mode and mode.roc:
+        if mode:
             series.append(Series(model.name, *mode.roc, colour=model.colour, dashed=key == "cross"))
     svg = line_chart(
         [_above_zero(one) for one in series],
@@ -118,29 +118,18 @@ def _above_zero(series: Series) -> Series:
     return Series(series.name, [x for x, _ in points], [y for _, y in points], series.colour, series.dashed)
 
 
-def _saved_drawing(path: Path, title: str) -> list[Figure]:
-    """Inline a drawing that the evaluation saved, as an image: nothing in it can run."""
-    if not path.is_file():
-        return []
-    data = base64.b64encode(path.read_bytes()).decode()
-    return [Figure(title, f'<img class="drawing" src="data:image/svg+xml;base64,{data}" alt="{title}">', ())]
-
-
 def similarities(run: Run) -> list[Figure]:
     """Draw the similarities of genuine and impostor pairs of the main model in both modes."""
     evaluation = run.main.evaluation
     if evaluation is None:
         return []
     figures = [_histogram(evaluation.modes[key], key) for key in SHORT if key in evaluation.modes]
-    drawing = run.main.folder / "histogram.svg"
-    return [figure for figure in figures if figure] or _saved_drawing(drawing, "Similarities")
+    return [figure for figure in figures if figure is not None]
 
 
 def _histogram(mode: Mode, key: str) -> Figure | None:
-    if mode.histogram is None:
-        return None
     edges, genuine, impostor = _trim(*mode.histogram)
-    rate = next((rate for rate in reversed(mode.rates) if rate.threshold is not None and rate.far >= 1e-3), None)
+    rate = next((rate for rate in reversed(mode.rates) if rate.threshold is not None and not rate.few), None)
     svg = histogram_chart(
         edges,
         [("same person", GENUINE, genuine), ("different people", IMPOSTOR, impostor)],

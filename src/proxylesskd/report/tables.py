@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxylesskd.errors import UserError
-from proxylesskd.export.measured import Measure, Mode
+from proxylesskd.export.measured import FEW, Measure, Mode
 from proxylesskd.report.differences import PairedDifference
 from proxylesskd.report.run import Model
 
-MODES = {
-    "single": "Single-model: gallery and probe by the same network",
-    "cross": "Cross-model: gallery by the teacher, probe by the student",
-}
+SINGLE, CROSS = "single", "cross"
 MOST_FARS = 3
 ABSENT = "—"
 
@@ -61,14 +58,15 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def measure_cell(measure: Measure | None) -> Cell:
-    """Return a percentage with its interval below, or a dash."""
+def measure_cell(measure: Measure | None, *, few: bool = False) -> Cell:
+    """Return a percentage with its interval below, ``~`` before it when it rests on few pairs, or a dash."""
     if measure is None:
         return Cell(ABSENT)
+    value = ("~ " if few else "") + percent(measure.value)
     if measure.interval is None:
-        return Cell(percent(measure.value))
+        return Cell(value)
     low, high = measure.interval
-    return Cell(percent(measure.value), f"{100 * low:.2f} to {100 * high:.2f}")
+    return Cell(value, f"{100 * low:.2f} to {100 * high:.2f}")
 
 
 def far_text(far: float) -> str:
@@ -84,9 +82,21 @@ def results(models: Sequence[Model], differences: Sequence[PairedDifference] = (
         return None
     fars = common_fars(evaluated)
     columns = (*(f"TAR at FAR {far_text(far)}" for far in fars), "10-fold accuracy", "AUC", "EER")
-    groups = [Group(title, _rows(evaluated, key, fars)) for key, title in MODES.items()]
-    remarks = tuple(difference.sentence() for difference in differences)
-    return Table(columns, _caption(evaluated), tuple(group for group in groups if group.rows), remarks=remarks)
+    groups = (
+        Group("Single-model: gallery and probe by the same network", _rows(evaluated, SINGLE, fars)),
+        Group(
+            f"Cross-model: gallery by {_gallery(evaluated)}, probe by the model named", _rows(evaluated, CROSS, fars)
+        ),
+    )
+    remarks = [difference.sentence() for difference in differences]
+    if any("~" in cell.value for group in groups for row in group.rows for cell in row.cells):
+        remarks.append(f"~ rests on fewer than {FEW} impostor pairs: the next pair list may move it by much.")
+    return Table(columns, _caption(evaluated), tuple(g for g in groups if g.rows), remarks=tuple(remarks))
+
+
+def _gallery(models: Sequence[Model]) -> str:
+    names = {model.evaluation.gallery for model in models if model.evaluation and model.evaluation.gallery}
+    return f"the teacher ({names.pop()})" if len(names) == 1 else "the teacher"
 
 
 def common_fars(models: Iterable[Model]) -> list[float]:
@@ -111,22 +121,23 @@ def _rows(models: Sequence[Model], key: str, fars: Sequence[float]) -> tuple[Row
 
 
 def _cells(mode: Mode, fars: Sequence[float]) -> tuple[Cell, ...]:
-    by_far = {rate.far: rate.tar for rate in mode.rates}
-    rates = [measure_cell(by_far[far]) for far in fars]
+    by_far = {rate.far: rate for rate in mode.rates}
+    rates = [measure_cell(by_far[far].tar, few=by_far[far].few) for far in fars]
     return (*rates, *(measure_cell(measure) for measure in (mode.accuracy, mode.auc, mode.eer)))
 
 
 def _caption(models: Sequence[Model]) -> str:
     evaluations = [model.evaluation for model in models if model.evaluation]
     sets = sorted({one.pairs for one in evaluations})
-    counts = {one.counts for one in evaluations if one.counts}
+    counts = {one.counts for one in evaluations}
+    drawn = {one.resampling for one in evaluations if one.resampling}
     text = f"Verification set: {', '.join(sets)}"
     if len(sets) == 1 and len(counts) == 1:
-        genuine, impostor = next(iter(counts))
+        genuine, impostor = counts.pop()
         text += f", {genuine:,} pairs of the same person and {impostor:,} of different people"
-    if len(sets) > 1:
+    elif len(sets) > 1 or len(counts) > 1:
         text += " (the models were not all evaluated on the same pairs)"
-    return text + ". Below each value its 95 % bootstrap interval, where one was computed."
+    return text + (f". Below a value its 95 % interval, from {drawn.pop()}." if len(drawn) == 1 else ".")
 
 
 def files(models: Sequence[Model]) -> Table | None:
