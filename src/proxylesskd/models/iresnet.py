@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from proxylesskd.models.prelu import PReLU
 from proxylesskd.models.registry import register_model
 from proxylesskd.models.scale import halved, scaled_channels
 
@@ -39,7 +40,7 @@ class IResidual(nn.Module):
         self.bn1 = _norm(inputs)
         self.conv1 = _conv3x3(inputs, outputs)
         self.bn2 = _norm(outputs)
-        self.prelu = nn.PReLU(outputs)
+        self.prelu = PReLU(outputs)
         self.conv2 = _conv3x3(outputs, outputs, stride)
         self.bn3 = _norm(outputs)
         self.downsample: nn.Module = nn.Identity()
@@ -62,7 +63,7 @@ class IResNet(nn.Module):
         stem, *_ = channels = [scaled_channels(c, width) for c in _CHANNELS]
         self.conv1 = _conv3x3(3, stem)
         self.bn1 = _norm(stem)
-        self.prelu = nn.PReLU(stem)
+        self.prelu = PReLU(stem)
         inputs = [stem, *channels[:-1]]
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             _stage(i, o, n) for i, o, n in zip(inputs, channels, blocks, strict=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from proxylesskd.models.prelu import PReLU
 from proxylesskd.models.registry import register_model
 from proxylesskd.models.scale import halved, scaled_channels
 
@@ -21,7 +22,7 @@ def _linear_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return _linear_conv(inputs, outputs, kernel, stride, groups).append(nn.PReLU(outputs))
+    return _linear_conv(inputs, outputs, kernel, stride, groups).append(PReLU(outputs))
 
 
 class Bottleneck(nn.Module):

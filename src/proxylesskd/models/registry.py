@@ -119,6 +119,17 @@ def spec_of(model: nn.Module) -> ModelSpec:
     return spec
 
 
+def memory_format_of(model: nn.Module) -> torch.memory_format:
+    """Return the layout in memory in which a model is fastest: channels last for registered models.
+
+    On CPUs MobileFaceNet trains about a quarter faster that way, and tensor cores prefer it. Modules of one's
+    own get the contiguous one, because many call ``view``, which fails on channels-last maps.
+    """
+    spec = getattr(model, "spec", None) or getattr(getattr(model, "module", None), "spec", None)
+    registered = isinstance(spec, ModelSpec) and spec.name in _FACTORIES
+    return torch.channels_last if registered else torch.contiguous_format
+
+
 def _accepted(factory: Factory, arguments: dict[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(factory).parameters.values()
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):

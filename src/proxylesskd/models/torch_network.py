@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from proxylesskd.errors import UserError
 from proxylesskd.models.modes import evaluating
 from proxylesskd.models.preprocess import Preprocessing
+from proxylesskd.models.registry import memory_format_of
 
 
 class TorchNetwork:
@@ -29,13 +30,14 @@ class TorchNetwork:
         """
         self.module = module
         first = next(module.parameters(), None)
+        self._layout = torch.contiguous_format if preprocessing.layout == "nhwc" else memory_format_of(module)
         self.device = torch.device("cpu") if first is None else first.device
         self.dim = self._probed_dim(preprocessing)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Run preprocessed images."""
         with evaluating(self.module):
-            embeddings: Tensor = self.module(pixels)
+            embeddings: Tensor = self.module(pixels.contiguous(memory_format=self._layout))
         return embeddings
 
     def digest(self) -> str:
