@@ -10,6 +10,7 @@ import pytest
 from proxylesskd.report.charts import (
     BOTTOM,
     HEIGHT,
+    LABEL,
     LEFT,
     MOST_POINTS,
     RIGHT,
@@ -112,7 +113,7 @@ def test_histograms_have_equal_area_and_show_the_threshold() -> None:
     floor = HEIGHT - BOTTOM
     heights = [[floor - y for _, y in polygon[1::2]] for polygon in (first, second)]
     # shares 0.75 and 0.25, and 0 and 1: the tallest bin takes 1/1.08 of the height
-    scale = (HEIGHT - BOTTOM - TOP) / 1.08
+    scale = (HEIGHT - BOTTOM - TOP - LABEL) / 1.08
     np.testing.assert_allclose([heights[0][0], heights[0][1]], [0.75 * scale, 0.25 * scale], atol=0.11)
     np.testing.assert_allclose([heights[1][0], heights[1][1]], [0, scale], atol=0.11)
     mark = next(e for e in ET.fromstring(svg).iter("line") if e.attrib["class"] == "mark")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 480, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 46
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46
+LABEL = 18  # more room above when the vertical axis has a label there
 MOST_POINTS = 400
 
 
@@ -124,7 +125,7 @@ def line_chart(
         return ""
     low, high = y_range or _padded(min(ys), max(ys))
     x_axis = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT, log=x_log)
-    y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, percent=percent)
+    y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP + (LABEL if y_label else 0), percent=percent)
     lines = "".join(_polyline(one, x_axis, y_axis) for one in drawn if one.x)
     return _frame(x_axis, y_axis, (title, x_label, y_label), lines)
 
@@ -166,7 +167,8 @@ def _frame(x_axis: Axis, y_axis: Axis, words: tuple[str, str, str], inside: str)
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{grid}{ticks}'
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>{inside}'
         f'<text class="name mid" x="{middle}" y="{HEIGHT - 8}">{x_label}</text>'
-        f'<text class="name start" x="4" y="14">{y_label}</text></svg>'
+        + (f'<text class="name start" x="4" y="14">{y_label}</text>' if y_label else "")
+        + "</svg>"
     )
 
 
@@ -192,7 +194,7 @@ def histogram_chart(
     if top <= 0:
         return ""
     x_axis = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
-    y_axis = Axis(0.0, 1.08 * top, HEIGHT - BOTTOM, TOP, percent=True)
+    y_axis = Axis(0.0, 1.08 * top, HEIGHT - BOTTOM, TOP + LABEL, percent=True)
     areas = "".join(_steps(name, colour, edges, values, x_axis, y_axis) for name, colour, values in shares)
     return _frame(x_axis, y_axis, (title, x_label, "share of pairs"), areas + _mark(threshold, x_axis))
 
@@ -214,6 +216,6 @@ def _mark(threshold: float | None, x_axis: Axis) -> str:
     # the words stand on the side that has room
     side, shift = ("end", -5) if x > (LEFT + WIDTH) / 2 else ("start", 5)
     return (
-        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="tick {side}" x="{x + shift:.1f}" y="{TOP + 10}">threshold {threshold:.3f}</text>'
+        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP + LABEL}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<text class="tick {side}" x="{x + shift:.1f}" y="{TOP + LABEL + 10}">threshold {threshold:.3f}</text>'
     )

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxylesskd.errors import UserError
+from proxylesskd.report.headline import sentence, tiles
 from proxylesskd.report.run import Run, read_run
-from proxylesskd.report.sections import sections, sentence, tiles
+from proxylesskd.report.sections import sections
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -63,11 +64,13 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    parts = sections(run)
     return environment.get_template("report.html.j2").render(
         title=run.folder.resolve().name,
         kind="ProxylessKD report",
         sentence=sentence(run),
         tiles=tiles(run),
-        sections=sections(run),
+        sections=[section for section in parts if section.data is not None],
+        absent=[section for section in parts if section.data is None],
         version=importlib.metadata.version("proxylesskd"),
     )

@@ -12,6 +12,7 @@ from proxylesskd.report.differences import PairedDifference
 from proxylesskd.report.run import Model
 
 SINGLE, CROSS = "single", "cross"
+SHORT = {SINGLE: "single-model", CROSS: "cross-model"}
 MOST_FARS = 3
 ABSENT = "—"
 
