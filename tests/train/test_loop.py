@@ -107,13 +107,17 @@ def test_live_teacher() -> None:
 
 
 def test_batches_are_closed_however_training_ends() -> None:
-    closed = []
+    closed, held = [], []
 
-    def batches(start: int, stop: int) -> Iterator[Any]:
+    def generate(start: int, stop: int) -> Iterator[Any]:
         try:
             yield from make_batches(8)(start, stop)
         finally:
             closed.append((start, stop))
+
+    def batches(start: int, stop: int) -> Iterator[Any]:
+        held.append(generate(start, stop))  # so that nobody but the loop closes it
+        return held[-1]
 
     fit_quietly(linear(), batches, prepare=double, accumulate=3)
     with pytest.raises(UserError):
