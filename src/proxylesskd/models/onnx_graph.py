@@ -52,9 +52,13 @@ def read_graph(path: Path) -> tuple[Any, str]:
     except ImportError as error:
         raise require_extra("onnx", "onnx", "Reading an ONNX model") from error
     try:
-        model = onnx.load(str(path))
-        digest = hashlib.sha256(path.read_bytes())
-        for file in _external_files(onnx.load(str(path), load_external_data=False), path.parent):
+        content = path.read_bytes()
+        digest = hashlib.sha256(content)
+        model = onnx.load_model_from_string(content)
+        external = _external_files(model, path.parent)
+        # onnx itself refuses weights outside of the model's folder, so it goes first.
+        onnx.load_external_data_for_model(model, str(path.parent))
+        for file in external:
             digest.update(file.read_bytes())
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -83,6 +87,12 @@ def image_input(model: Any) -> ImageInput:
 def output_shapes(model: Any) -> dict[str, list[int | None]]:
     """Return the declared shape of every output; a free dimension is None, an undeclared shape empty."""
     return {value.name: _dimensions(value) for value in model.graph.output}
+
+
+def output_operators(model: Any) -> dict[str, str]:
+    """Return the operator that makes each output."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    return {value.name: makers.get(value.name, "") for value in model.graph.output}
 
 
 def shown(shape: Iterable[int | None]) -> str:

@@ -11,10 +11,19 @@ import torch
 from torch import Tensor
 
 from proxylesskd.errors import UserError, require_extra
-from proxylesskd.models.onnx_graph import ImageInput, freed_batch, image_input, output_shapes, read_graph, shown
+from proxylesskd.models.onnx_graph import (
+    ImageInput,
+    freed_batch,
+    image_input,
+    output_operators,
+    output_shapes,
+    read_graph,
+    shown,
+)
 
 _DEFAULT_SIZE = 112
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors reach the caller as exceptions
+_CLASSIFYING = ("Softmax", "LogSoftmax", "Sigmoid")
 
 
 class OnnxNetwork:
@@ -121,7 +130,7 @@ class _Runtime:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         options.intra_op_num_threads = self.threads or 0  # 0: all cores
         if not any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
             # Only the weights are quantised: unfold them once instead of at every call.
@@ -155,6 +164,12 @@ def _chosen_size(found: ImageInput, given: int | None, path: str | Path) -> int:
 
 
 def _refuse_other_outputs(graph: Any, path: str | Path) -> None:
+    for name, operator in output_operators(graph).items():
+        if operator in _CLASSIFYING:
+            raise UserError(
+                "no face-recognition model: expected one output [B, D] of embeddings, "
+                f"found probabilities from {operator} in '{path}': {name}"
+            )
     # What declares its outputs, such as a detector, is recognised before it is run.
     shapes = output_shapes(graph)
     declared = [shape for shape in shapes.values() if shape]

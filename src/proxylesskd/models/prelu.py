@@ -28,7 +28,7 @@ class PReLU(nn.Module):
         """Apply it; the own gradient is used for training on the CPU only, so that exporters see a PReLU."""
         weight = self.weight.to(x.dtype)
         if self.training and x.device.type == "cpu" and x.requires_grad:
-            return _SlicedPReLU.apply(x, weight)  # type: ignore[no-any-return]
+            return _SlicedPReLU.apply(x, weight)  # type: ignore[no-any-return, no-untyped-call]
         return F.prelu(x, weight)
 
 
@@ -39,7 +39,7 @@ class _SlicedPReLU(torch.autograd.Function):
         return F.prelu(x, weight)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         return prelu_gradients(gradient, *ctx.saved_tensors)
 
@@ -49,7 +49,7 @@ def prelu_gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor
     of_x = torch.empty_like(gradient)
     of_weight = torch.zeros_like(weight)
     slope = weight.view(1, -1, 1, 1)
-    step = max(1, _SLICE // max(1, x[0].numel()))
+    step = max(1, _SLICE * len(x) // max(1, x.numel()))
     for start in range(0, len(x), step):
         part = slice(start, start + step)
         positive = torch.ops.aten.threshold_backward(gradient[part], x[part], 0)  # gradient where x > 0, else 0

@@ -38,9 +38,11 @@ class ModelSpec:
     image_size: int = 112
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or not 0 < self.width < float("inf") or self.image_size < 16:
+        # The upper limits keep a made-up spec in an untrusted file from overflowing sizes.
+        whole = isinstance(self.dim, int) and isinstance(self.image_size, int)
+        if not (whole and 1 <= self.dim <= 65536 and 0 < self.width <= 64 and 16 <= self.image_size <= 4096):
             raise UserError(
-                "expected dim >= 1, width > 0 and image_size >= 16, "
+                "expected dim in 1..65536, 0 < width <= 64 and image_size in 16..4096, "
                 f"found dim={self.dim}, width={self.width}, image_size={self.image_size}"
             )
 
