@@ -8,11 +8,12 @@ few that build tuples, lists, bytes, numbers and uint8 arrays. Every other one i
 from __future__ import annotations
 
 import math
+import mmap
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from proxylesskd.errors import UserError
 
@@ -154,7 +155,7 @@ class _Machine:
         if not isinstance(function, _Global) or function.name not in _CALLS or type(args) is not tuple:
             raise _RefusedError("a call of something that is no function")
         result = _CALLS[function.name](args)
-        self.budget -= len(result) if isinstance(result, bytes) else 0
+        self.budget -= len(result) if isinstance(result, bytes) and all(result is not a for a in args) else 0
         if self.budget < 0:
             raise _RefusedError("more bytes made from the file than are in it")
         self.stack.append(result)
@@ -212,8 +213,9 @@ def _refusal(name: str, arg: Any) -> _RefusedError:
 
 def _follow(path: Path) -> Any:
     machine = _Machine(budget=path.stat().st_size)
-    with path.open("rb") as file:
-        for count, (opcode, arg, _) in enumerate(pickletools.genops(file)):
+    # A mapped file never reads more than there is; an ordinary one first allocates whatever length the pickle claims.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for count, (opcode, arg, _) in enumerate(pickletools.genops(cast(IO[bytes], mapped))):
             if opcode.name == "STOP":
                 return machine.stack.pop()
             if count >= MAX_INSTRUCTIONS:
