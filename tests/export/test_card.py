@@ -20,15 +20,18 @@ from tests.export.conftest import Exported
 
 
 def _mode(*rates: Rate) -> Mode:
-    return Mode(None, None, None, rates, None, None)
+    any_value = Measure(0.5)
+    return Mode(any_value, any_value, any_value, rates, ([0.0], [0.0]), ([0.0, 1.0], [1], [1]))
 
 
 EVALUATION = Evaluated(
     "lfw.bin",
     (3000, 3000),
+    "sface",
+    "1,000 bootstrap replicates over identities",
     {
         "single": _mode(Rate(1e-2, Measure(0.8765, (0.8512, 0.8901)), 0.31415), Rate(1e-6, None, None)),
-        "cross": _mode(Rate(1e-2, Measure(0.5), 0.27182)),
+        "cross": _mode(Rate(1e-2, Measure(0.5), 0.27182, few=True)),
     },
 )
 RECIPE = {"seed": 7, "data": {"train": "folder:a|b"}, "model": {"name": "mobilefacenet", "width": 0.5}}
@@ -89,7 +92,7 @@ def test_the_card_says_what_the_files_say(exported: Exported) -> None:
     assert all(f"| {x} | {y} |" in card for x, y in points)
     assert "| 0.01 | 0.3141 | 87.65 % (85.12 to 89.01) |" in card
     assert "| 1e-06 | too few pairs | too few pairs |" in card
-    assert "| 0.01 | 0.2718 | 50.00 % |" in card
+    assert "| 0.01 | 0.2718 (rests on fewer than 10 impostor pairs) | 50.00 % |" in card
     assert card.index("Single-model") < card.index("0.3141") < card.index("Cross-model") < card.index("0.2718")
     assert "| data.train | `folder:a\\|b` |" in card
     assert "| seed | `7` |" in card

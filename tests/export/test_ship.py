@@ -8,12 +8,14 @@ import onnx
 import pytest
 
 from proxylesskd.export import onnx as exporter
-from proxylesskd.export.ship import ship, save_speed
+from proxylesskd.export.ship import save_speed, ship
 from proxylesskd.export.speed import Latency, Speed
 from tests.export.conftest import PREPROCESSING, Exported
 
 
-def test_a_shipment_is_file_numbers_and_card(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shipment_is_file_numbers_and_card(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exporter, "_to_proto", lambda *_: onnx.load(exported.path))
     shipment = ship(
         tmp_path, exported.model, PREPROCESSING, images=exported.faces, repeats=1, metadata={"licence": "mine"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxylesskd.report.run import Run
-from proxylesskd.report.tables import SHORT, common_fars, far_text, latencies, size_text
+from proxylesskd.report.tables import SHORT, common_fars, far_text, size_text
 
 NO_RECIPE = "The folder holds no recipe.toml, so the page cannot say what was trained."
 
@@ -31,7 +31,7 @@ def _file_tiles(file: Mapping[str, Any]) -> list[dict[str, str]]:
     found = []
     if "bytes" in file:
         found.append({"name": "File", "value": size_text(file["bytes"]), "detail": str(file.get("file", ""))})
-    for entry in latencies(file)[:1]:
+    for entry in file.get("latencies", [])[:1]:
         detail = f"batch {entry['batch']}, {entry['threads']} thread"
         found.append({"name": "Latency", "value": f"{entry['milliseconds']:.1f} ms", "detail": detail})
     return found

@@ -15,6 +15,7 @@ from proxylesskd.report.differences import PairedDifference, read_differences
 
 OWN, ALONE, TEACHER = 0, 1, 2
 OTHERS = (3, 4, 5)
+LATENCY = ("batch", "threads", "milliseconds", "images_per_second")
 OWN_FILES = ("recipe.toml", "evaluation.json", "metrics.jsonl")
 
 
@@ -83,7 +84,7 @@ def read_run(folder: Path) -> Run:
     home = folders[main]
     return Run(
         folder,
-        read_toml(home / "recipe.toml"),
+        _read_recipe(home),
         read_json(home / "classifier.json"),
         models,
         tuple(read_differences(folder)),
@@ -92,7 +93,7 @@ def read_run(folder: Path) -> Run:
 
 def own_name(folder: Path) -> str:
     """Return what to call the network that a run trained, by its recipe's method."""
-    method = ((read_toml(folder / "recipe.toml") or {}).get("method") or {}).get("name")
+    method = (_read_recipe(folder) or {}).get("method", {}).get("name")
     return {"proxyless": "ProxylessKD student", "alone": folder.resolve().name}.get(str(method), "student")
 
 
@@ -127,5 +128,33 @@ def _colours(names: Sequence[str], main: str) -> dict[str, int]:
 
 
 def _read_model(name: str, folder: Path, colour: int, main: bool) -> Model:
-    file = read_json(folder / "export.json") or read_json(folder / "speed.json")
-    return Model(name, folder, colour, main, read_evaluation(folder / "evaluation.json"), read_rows(folder), file)
+    evaluation = read_evaluation(folder / "evaluation.json")
+    return Model(name, folder, colour, main, evaluation, read_rows(folder), _read_file(folder))
+
+
+def _read_file(folder: Path) -> dict[str, Any] | None:
+    """Return what was measured of a model's file: exported here, or a teacher's as it came."""
+    for path in (folder / "export.json", folder / "speed.json"):
+        told = read_json(path)
+        if told is not None:
+            _check_latencies(path, told.get("latencies", []))
+            return told
+    return None
+
+
+def _check_latencies(path: Path, entries: Any) -> None:
+    whole = isinstance(entries, list) and all(
+        isinstance(entry, Mapping) and all(isinstance(entry.get(name), int | float) for name in LATENCY)
+        for entry in entries
+    )
+    if not whole:
+        raise UserError(f"expected latencies with {', '.join(LATENCY)} in {path}, found {entries!r}; export again")
+
+
+def _read_recipe(folder: Path) -> dict[str, Any] | None:
+    path = folder / "recipe.toml"
+    recipe = read_toml(path)
+    for name in ("data", "model", "method"):
+        if recipe and not isinstance(recipe.get(name, {}), Mapping):
+            raise UserError(f"expected a table [{name}] in {path}, found {recipe[name]!r}; write it anew or remove it")
+    return recipe

@@ -58,8 +58,7 @@ def sections(run: Run) -> list[Section]:
 
 def verb(run: Run) -> str:
     """Return the command that trains by the recipe's method."""
-    method = (run.recipe or {}).get("method", {})
-    return "train" if isinstance(method, Mapping) and method.get("name") == "alone" else "distill"
+    return "train" if (run.recipe or {}).get("method", {}).get("name") == "alone" else "distill"
 
 
 def _lines(run: Run) -> list[Line]:

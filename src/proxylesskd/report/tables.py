@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proxylesskd.errors import UserError
 from proxylesskd.export.measured import FEW, Measure, Mode
 from proxylesskd.report.differences import PairedDifference
 from proxylesskd.report.run import Model
@@ -155,26 +154,8 @@ def files(models: Sequence[Model]) -> Table | None:
 
 
 def _latency_keys(found: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    keys = {(entry["batch"], entry["threads"]) for file in found for entry in latencies(file)}
+    keys = {(entry["batch"], entry["threads"]) for file in found for entry in file.get("latencies", [])}
     return sorted(keys, key=lambda key: (key[1], key[0]))
-
-
-def latencies(file: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the measured latencies of an ``export.json`` or ``speed.json``.
-
-    Raises:
-        UserError: they are malformed.
-    """
-    entries = file.get("latencies", [])
-    fields = ("batch", "threads", "milliseconds", "images_per_second")
-    if not isinstance(entries, list) or not all(
-        isinstance(e, Mapping) and all(isinstance(e.get(f), int | float) for f in fields) for e in entries
-    ):
-        raise UserError(
-            f"expected latencies with {', '.join(fields)} in export.json or speed.json, found {entries!r}; "
-            "export the model again"
-        )
-    return entries
 
 
 def _latency_title(key: tuple[int, int]) -> str:
@@ -183,7 +164,7 @@ def _latency_title(key: tuple[int, int]) -> str:
 
 
 def _file_cells(file: Mapping[str, Any], keys: Sequence[tuple[int, int]]) -> tuple[Cell, ...]:
-    by_key = {(entry["batch"], entry["threads"]): entry for entry in latencies(file)}
+    by_key = {(entry["batch"], entry["threads"]): entry for entry in file.get("latencies", [])}
     times = [_latency_cell(by_key.get(key)) for key in keys]
     counts = [Cell(count_text(file.get(name))) for name in ("parameters", "multiply_adds")]
     return (*counts, Cell(size_text(file.get("bytes"))), *times)
