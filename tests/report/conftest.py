@@ -98,7 +98,8 @@ def write(path: Path, value: Any) -> None:
 
 
 def write_metrics(folder: Path, loss: float) -> None:
-    rows = [{"step": step, "loss": loss / step, "accuracy": 0.1 * step} for step in (1, 2, 3000)]
+    rows: list[dict[str, Any]] = [{"step": step, "loss": loss / step, "accuracy": 0.1 * step} for step in (1, 2, 3000)]
+    rows.append({"step": 3000, "note": f"a warning & {loss}"})
     write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 

@@ -4,7 +4,7 @@ import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from proxylesskd.report.curves import Line, curves, read_rows, title_of
+from proxylesskd.report.curves import Line, curves, notes, read_rows, title_of
 
 
 def _log(folder: Path, rows: list[dict[str, object]]) -> None:
@@ -13,9 +13,27 @@ def _log(folder: Path, rows: list[dict[str, object]]) -> None:
 
 
 ROWS: list[dict[str, object]] = [
-    {"step": 10, "loss": 9.0, "accuracy": 0.1, "parts": {"margin": 3.0}, "learning_rate": 0.1, "seconds": 4.0},
+    {
+        "step": 10,
+        "loss": 9.0,
+        "accuracy": 0.1,
+        "parts": {"margin": 3.0},
+        "lr": 0.1,
+        "epoch": 0.5,
+        "skipped": 0,
+        "seconds": 4.0,
+    },
     {"step": 10, "check": {"accuracy": 0.5}},
-    {"step": 20, "loss": 7.0, "accuracy": 0.2, "parts": {"margin": 2.0}, "learning_rate": 0.05, "seconds": 8.0},
+    {
+        "step": 20,
+        "loss": 7.0,
+        "accuracy": 0.2,
+        "parts": {"margin": 2.0},
+        "lr": 0.05,
+        "epoch": 1.0,
+        "skipped": 0,
+        "seconds": 8.0,
+    },
     {"step": 20, "check": {"accuracy": 0.6}},
     {"step": 21, "note": "a warning"},
     {"step": 30, "loss": None, "once": 3.0},
@@ -26,7 +44,7 @@ def test_every_logged_quantity_becomes_a_chart(tmp_path: Path) -> None:
     _log(tmp_path, ROWS)
     figures = curves([Line("mine", 2, read_rows(tmp_path))])
     titles = [figure.title for figure in figures]
-    assert titles == ["Loss", "Check: accuracy", "Training accuracy", "Learning rate", "Parts margin"]
+    assert titles == ["Loss", "Check: accuracy", "Training accuracy", "Learning rate", "Margin"]
     loss = ET.fromstring(figures[0].svg)
     (line,) = loss.iter("polyline")
     assert line.attrib["class"] == "line s2"
@@ -59,3 +77,10 @@ def test_no_file_and_single_rows_give_no_chart(tmp_path: Path) -> None:
 def test_titles() -> None:
     assert title_of("check tar@far=1e-2") == "Check: tar@far=1e-2"
     assert title_of("gradient_norm") == "Gradient norm"
+
+
+def test_skipped_steps_and_warnings_are_shown_when_there_are_any(tmp_path: Path) -> None:
+    _log(tmp_path, [{"step": s, "skipped": s - 1} for s in (1, 2)] + [{"step": 2, "note": "not finite"}])
+    lines = [Line("a", 0, read_rows(tmp_path))]
+    assert [figure.title for figure in curves(lines)] == ["Skipped"]
+    assert notes(lines) == ["a, step 2: not finite"]

@@ -96,6 +96,7 @@ def test_the_numbers_are_those_of_the_files(run_folder: Path) -> None:
         "seed 41", "nesterov yes", "classifier none", "milestones 0.4, 0.65", "for 3,000 steps",
         "4233 identities of 128 dimensions and comes from the teacher the-teacher",
         "proxylesskd distill --recipe 'my run'/recipe.toml", "threshold 0.314",
+        "ProxylessKD student, step 3000: a warning & 20.0", "student alone, step 3000: a warning & 30.0",
     ):  # fmt: skip
         assert expected in text, expected
 

@@ -14,9 +14,11 @@ from proxylesskd.train.log import read_metrics
 KNOWN = {
     "loss": "Loss",
     "accuracy": "Training accuracy",
-    "learning_rate": "Learning rate",
+    "lr": "Learning rate",
+    "grad_norm": "Gradient norm",
     "images_per_second": "Images per second",
 }
+SILENT = ("step", "epoch", "seconds")  # positions, not quantities
 MOST_FIGURES = 10
 
 
@@ -80,6 +82,12 @@ def curves(lines: Sequence[Line]) -> list[Figure]:
     return [figure for figure in figures if figure is not None][:MOST_FIGURES]
 
 
+def notes(lines: Sequence[Line]) -> list[str]:
+    """Return the warnings that trainings wrote into their logs."""
+    found = ((line, row) for line in lines for row in line.rows if "note" in row)
+    return [f"{line.name}, step {row['step']}: {row['note']}" for line, row in found]
+
+
 def _rank(name: str) -> int:
     if name == "loss":
         return 0
@@ -95,7 +103,10 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, flo
     for row in rows:
         for name, value in _flat(row):
             table.setdefault(name, []).append((float(row["step"]), value))
-    return {name: points for name, points in table.items() if len(points) > 1}
+    # skipped steps are worth a chart only when there were any
+    none_skipped = not any(value for _, value in table.get("skipped", []))
+    dull = {"skipped"} if none_skipped else set()
+    return {name: points for name, points in table.items() if len(points) > 1 and name not in dull}
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
@@ -103,7 +114,7 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     for key, value in row.items():
         if isinstance(value, Mapping):
             found += _flat(value, f"{prefix}{key} ")
-        elif key not in ("step", "seconds") and isinstance(value, int | float) and not isinstance(value, bool):
+        elif key not in SILENT and isinstance(value, int | float) and not isinstance(value, bool):
             found.append((prefix + key, float(value)))
     return found
 
@@ -125,7 +136,7 @@ def title_of(name: str) -> str:
     """Return what a person calls a logged quantity."""
     if name in KNOWN:
         return KNOWN[name]
-    words = name.replace("_", " ")
+    words = name.removeprefix("parts ").replace("_", " ")
     if words.startswith("check "):
         return f"Check: {words.removeprefix('check ')}"
     return words[:1].upper() + words[1:]

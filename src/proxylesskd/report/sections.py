@@ -9,7 +9,7 @@ from typing import Any
 
 from proxylesskd.export.card import field, input_text, snippet
 from proxylesskd.export.contract import TEMPLATE
-from proxylesskd.report.curves import Line, curves
+from proxylesskd.report.curves import Line, curves, notes
 from proxylesskd.report.figures import rocs, similarities
 from proxylesskd.report.pictures import read_wrong_pairs
 from proxylesskd.report.run import Run
@@ -47,7 +47,7 @@ def sections(run: Run) -> list[Section]:
         Section("roc", "ROC", rocs(run) or None, evaluate),
         Section("similarities", "Similarities", similarities(run) or None, evaluate),
         Section("wrong", "Most wrong pairs", read_wrong_pairs(home), evaluate),
-        Section("curves", "Training curves", curves(_lines(run)) or None, train),
+        Section("curves", "Training curves", training(run), train),
         Section("speed", "Sizes and speed", files(run.models), export),
         Section("use", "How to use the exported file", usage(run), export),
         Section("done", "What was done", settings(run), train),
@@ -61,8 +61,11 @@ def verb(run: Run) -> str:
     return "train" if (run.recipe or {}).get("method", {}).get("name") == "alone" else "distill"
 
 
-def _lines(run: Run) -> list[Line]:
-    return [Line(model.name, model.colour, model.rows) for model in run.models if model.rows]
+def training(run: Run) -> dict[str, Any] | None:
+    """Return the curves of every model that has a log, and the warnings in it."""
+    lines = [Line(model.name, model.colour, model.rows) for model in run.models if model.rows]
+    figures = curves(lines)
+    return {"figures": figures, "notes": notes(lines)} if figures else None
 
 
 def settings(run: Run) -> list[tuple[str, list[tuple[str, str]]]] | None:
