@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Floats, Ints
 from proxylesskd.synthetic.raster import FAR, empty_buffers, fill_triangles, vertex_normals
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
 
 AXIS = 0.45  # depth of the cylinder's axis
 WIDEST = 2.0  # radians to either side that the maps cover
@@ -46,6 +43,12 @@ def _sample_image(path: Path, texture: Floats) -> Floats:
     return sampled
 
 
+def _nearest(points: Floats, others: Floats) -> Floats:
+    """Return the distance [N] of each point [N, 3] to the nearest of others [R, 3]."""
+    nearest: Floats = np.sqrt(((points[:, None] - others) ** 2).sum(-1).min(-1))
+    return nearest
+
+
 def bake_maps(
     vertices: Floats, triangles: Ints, texture: Floats, rim: Floats, lips: Path
 ) -> tuple[Floats, Floats, Floats]:
@@ -74,7 +77,7 @@ def bake_maps(
     place = np.where(hit, (vertices[corners] * share).sum(2), _cylinder())
     lip = np.where(hit[..., 0], _sample_image(lips, (texture[corners] * share).sum(2)), 0)
     lip = np.max([np.roll(lip, shift, 0) for shift in (-2, -1, 0, 1, 2)], axis=0)  # closes the slit between the lips
-    lid = np.sqrt(((place[:, :, None] - rim) ** 2).sum(-1).min(-1))
+    lid = np.stack([_nearest(row, rim) for row in place])
     return place.astype(np.float32), lip.astype(np.float32), lid.astype(np.float32)
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Floats
 from proxylesskd.synthetic.noise import field, resized
 
-Floats = npt.NDArray[np.float32]
 SMALL = 40  # backgrounds are blurred, so few pixels suffice
 
 
 def _colour(rng: np.random.Generator, brightness: float, saturation: float) -> Floats:
     """Draw a muted colour [3] in linear light."""
     tint = np.exp(rng.normal(0, saturation, 3))
-    return (brightness * tint / tint.mean()).astype(np.float32)
+    colour: Floats = (brightness * tint / tint.mean()).astype(np.float32)
+    return colour
 
 
 def _shapes(image: Floats, rng: np.random.Generator, count: int, saturation: float) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-import json
+import re
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Bytes, Flags, Floats, Ints, Names
 from proxylesskd.synthetic.atlas import atlas_coordinates, bake_maps, openness
 from proxylesskd.synthetic.head import CLOTH, EYE, MOUTH, SKIN, TEETH, Head
-from proxylesskd.synthetic.mesh_files import BaseMesh, asset_folder, read_base_mesh, read_target
+from proxylesskd.synthetic.mesh_files import BaseMesh, asset_folder, read_base_mesh
+from proxylesskd.synthetic.shape_files import read_shapes
 
-Indices = npt.NDArray[np.int64]
 LOWEST, WIDEST, COLLAR = 5.2, 2.0, 5.95  # of the mesh we keep, decimetres above its origin
-NOSE_TIP, MOUTH_RIGHT, MOUTH_LEFT = 5054, 422, 7105  # vertices of the base mesh; the last is looked up by mirror
+NOSE_TIP, MOUTH_RIGHT = 5054, 422  # vertices of the base mesh; the left corner of the mouth is the mirror image
+BODY = 13380  # the first vertices of the base mesh, before its helpers
 REGIONS = ("head", "eye_cavity.R", "eye_cavity.L", "mouth_cavity")
 PARTS = {
     "helper-r-eye": EYE,
@@ -24,29 +24,26 @@ PARTS = {
     "helper-upper-teeth": TEETH,
     "helper-lower-teeth": TEETH,
 }
-FOLDERS = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "nose")
-# Shifting the whole head, or head shapes the alignment removes, would change nothing that is seen.
-LEFT_OUT = ("head-trans", "head-angle")
 
 
-def _regions(mesh: BaseMesh, folder: Path) -> npt.NDArray[np.str_]:
+def _regions(mesh: BaseMesh, folder: Path) -> Names:
     """Return the body region [F] of every body quad, looked up by colour at its centre in texture space."""
-    import yaml
     from PIL import Image
 
     image = np.asarray(Image.open(folder / "segmentation/body_parts_segmentation.png").convert("RGB"))
-    colours = yaml.safe_load((folder / "segmentation/body_parts_segmentation.yaml").read_text())["colors"]
+    listed = (folder / "segmentation/body_parts_segmentation.yaml").read_text()
+    colours = re.findall(r"^ +([\w.]+): \[(\d+), (\d+), (\d+)\]", listed, re.MULTILINE)
     centre = mesh.texture[mesh.quads["body"][..., 1]].mean(1)
     height, width = image.shape[:2]
     row = np.clip(np.round((1 - centre[:, 1]) * height), 0, height - 1).astype(int)
     column = np.clip(np.round(centre[:, 0] * width), 0, width - 1).astype(int)
     found = np.full(len(centre), "body", dtype="<U16")
-    for name, colour in colours.items():
-        found[(image[row, column] == np.array(colour)).all(1)] = name
+    for name, *colour in colours:
+        found[(image[row, column] == np.array(colour, np.uint8)).all(1)] = name
     return found
 
 
-def _select(mesh: BaseMesh, region: npt.NDArray[np.str_]) -> tuple[Indices, npt.NDArray[np.uint8]]:
+def _select(mesh: BaseMesh, region: Names) -> tuple[Ints, Bytes]:
     """Return the kept quads [F, 4, 2] and the kind [F] of each."""
     body = mesh.quads["body"]
     middle = mesh.vertices[body[..., 0]].mean(1)
@@ -61,44 +58,35 @@ def _select(mesh: BaseMesh, region: npt.NDArray[np.str_]) -> tuple[Indices, npt.
     return np.concatenate(quads), np.concatenate(kinds).astype(np.uint8)
 
 
-def _macro_files(folder: Path) -> list[Path]:
-    """Return the targets of sex, age, build and ancestry that a grown-up's head needs."""
-    build = itertools.product(
-        ("male", "female"),
-        ("child", "young", "old"),
-        ("minmuscle", "averagemuscle", "maxmuscle"),
-        ("minweight", "averageweight", "maxweight"),
-    )
-    people = itertools.product(("african", "asian", "caucasian"), ("male", "female"), ("child", "young", "old"))
-    names = ["-".join(("universal", *b)) for b in build] + ["-".join(p) for p in people]
-    return [folder / f"mpfb2/targets/macrodetails/{name}.target.gz" for name in names]
-
-
-def _local_files(folder: Path) -> list[tuple[Path, Path | None]]:
-    """Return (positive, negative) target files of every change local to the face; some have no opposite."""
-    found: list[tuple[Path, Path | None]] = []
-    targets = folder / "mpfb2/targets"
-    catalogue = json.loads((targets / "target.json").read_text())
-    for part in FOLDERS:
-        for category in catalogue[part]["categories"]:
-            if "opposites" not in category:
-                found += [(targets / part / f"{name}.target.gz", None) for name in category["targets"]]
-                continue
-            for side in ("left", "right", "unsided"):
-                names = [category["opposites"][f"{sign}-{side}"] for sign in ("positive", "negative")]
-                if all(names):
-                    found.append((targets / part / f"{names[0]}.target.gz", targets / part / f"{names[1]}.target.gz"))
-    return [pair for pair in found if not pair[0].name.startswith(LEFT_OUT)]
-
-
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
-
-
-def _mirrored(vertices: npt.NDArray[np.float64], index: int) -> int:
+def _mirrored(vertices: Floats, index: int) -> int:
     """Return the vertex nearest to the mirror image of vertex ``index``."""
     wanted = vertices[index] * np.array([-1.0, 1.0, 1.0])
     return int(np.argmin(((vertices - wanted) ** 2).sum(1)))
+
+
+def _denser(points: Floats) -> Floats:
+    """Return points [N, 3] and the middles between neighbours."""
+    near = np.linalg.norm(points[:, None] - points, axis=-1) < 0.06
+    first, second = np.nonzero(np.triu(near, 1))
+    return np.concatenate([points, (points[first] + points[second]) / 2])
+
+
+def _corners(mesh: BaseMesh, region: Names, prefix: str) -> Ints:
+    """Return the vertices of the body quads whose region starts with ``prefix``."""
+    return np.unique(mesh.quads["body"][np.char.startswith(region, prefix)][..., 0])
+
+
+def _rim(mesh: BaseMesh, region: Names) -> Ints:
+    """Return the vertices where the skin turns in at the lids."""
+    return np.intersect1d(_corners(mesh, region, "head"), _corners(mesh, region, "eye_cavity"))
+
+
+def _ears(vertices: Floats, local: Floats, names: Names) -> Flags:
+    """Return which vertices [V] the shapes of the ears move."""
+    scales = np.char.startswith(names.astype(str), "l-ear-scale") | np.char.startswith(names.astype(str), "r-ear-scale")
+    moved = np.abs(local[scales].astype(np.float32)).max((0, 1, 3)) > 0.004
+    ears: Flags = moved & (np.abs(vertices[:, 0]) > 0.6)
+    return ears
 
 
 def build_head() -> Head:
@@ -118,48 +106,24 @@ def build_head() -> Head:
     triangles = np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]]).astype(np.int32)
     kind = np.concatenate([quad_kind, quad_kind])
     vertices = mesh.vertices[kept].astype(np.float32)
-
-    def offsets(path: Path | None) -> npt.NDArray[np.float16]:
-        if path is None:
-            return np.zeros((len(kept), 3), np.float16)
-        return read_target(path, row_of, len(kept)).astype(np.float16)
-
-    local_files = _local_files(folder)
-    macro_files = _macro_files(folder)
-    action_files = sorted((folder / "faceunits01/targets/faceunits").glob("*.target"))
-    local = np.stack([np.stack([offsets(path) for path in pair]) for pair in local_files])
-    names = [_stem(pair[0]) for pair in local_files]
-    moves_ear = np.array([name[2:].startswith("ear-scale") for name in names])
-    ear = (np.abs(local[moves_ear].astype(np.float32)).max((0, 1, 3)) > 0.004) & (np.abs(vertices[:, 0]) > 0.6)
+    shapes = read_shapes(folder, row_of, len(kept))
     texture = np.zeros((len(mesh.vertices), 2), np.float32)
     texture[quads[..., 0].ravel()] = mesh.texture[quads[..., 1].ravel()]
-    rim = row_of[np.intersect1d(*(_corners(mesh, region, p) for p in ("head", "eye_cavity")))]
-    maps = bake_maps(
-        vertices, triangles[kind == SKIN], texture[kept], vertices[rim], folder / "mpfb2/textures/mpfb_lips.jpg"
-    )
+    rim, lips = _denser(vertices[row_of[_rim(mesh, region)]]), folder / "mpfb2/textures/mpfb_lips.jpg"
+    place, lip, lid = bake_maps(vertices, triangles[kind == SKIN], texture[kept], rim, lips)
     eyes = np.stack([row_of[np.unique(mesh.quads[f"helper-{side}-eye"][..., 0])] for side in "rl"])
-    mouth = (MOUTH_RIGHT, _mirrored(mesh.vertices[:13380], MOUTH_RIGHT))
+    marks = [NOSE_TIP, MOUTH_RIGHT, _mirrored(mesh.vertices[:BODY], MOUTH_RIGHT)]
     return Head(
         vertices=vertices,
         triangles=triangles,
         kind=kind,
         atlas=atlas_coordinates(vertices),
         openness=openness(vertices, triangles),
-        ear=ear,
+        ear=_ears(vertices, shapes["local"], shapes["local_names"]),
         eyes=eyes.astype(np.int32),
-        landmarks=row_of[[NOSE_TIP, *mouth]].astype(np.int32),
-        macro=np.stack([offsets(path) for path in macro_files]),
-        macro_names=np.array([_stem(path) for path in macro_files]),
-        local=local,
-        local_names=np.array(names),
-        actions=np.stack([offsets(path) for path in action_files]),
-        action_names=np.array([_stem(path) for path in action_files]),
-        place=maps[0],
-        lips=maps[1],
-        lid=maps[2],
+        landmarks=row_of[marks].astype(np.int32),
+        place=place,
+        lips=lip,
+        lid=lid,
+        **shapes,
     )
-
-
-def _corners(mesh: BaseMesh, region: npt.NDArray[np.str_], prefix: str) -> Indices:
-    """Return the vertices of the body quads whose region starts with ``prefix``."""
-    return np.unique(mesh.quads["body"][np.char.startswith(region, prefix)][..., 0])

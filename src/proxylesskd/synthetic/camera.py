@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Floats
 from proxylesskd.synthetic.head import Head
-
-Floats = npt.NDArray[np.float32]
 
 # Right eye, left eye, nose tip, right and left corner of the mouth in a 112x112 crop, as ArcFace aligns faces.
 TEMPLATE = np.array(
@@ -24,7 +22,8 @@ def rotation(yaw: float, pitch: float, roll: float) -> Floats:
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     lean = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return (lean @ nod @ turn).astype(np.float32)
+    turned: Floats = (lean @ nod @ turn).astype(np.float32)
+    return turned
 
 
 def posed(points: Floats, turn: Floats) -> Floats:
@@ -42,7 +41,7 @@ def landmarks(head: Head, vertices: Floats) -> Floats:
     return points
 
 
-def similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def similarity(source: Floats, target: Floats) -> Floats:
     """Return the least-squares similarity [2, 3] that takes source points [N, 2] to target points [N, 2].
 
     Scale and rotation without reflection: the best complex factor between the centred point sets.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from proxylesskd.synthetic.arrays import Floats
 
 SKIN_SRGB = np.array([[246, 214, 198], [226, 182, 155], [188, 136, 103], [126, 84, 61], [70, 46, 36]])
 HAIR_SRGB = {
@@ -41,7 +41,7 @@ def to_srgb(light: Floats) -> Floats:
     return np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055).astype(np.float32)
 
 
-def draw_melanin(rng: np.random.Generator, ancestry: npt.NDArray[np.float64]) -> float:
+def draw_melanin(rng: np.random.Generator, ancestry: Floats) -> float:
     """Draw how dark a skin is, 0..1, from the shares [3] of African, Asian and European ancestry."""
     mean = ancestry @ np.array([0.74, 0.34, 0.14])
     return float(np.clip(rng.normal(mean, 0.1), 0.0, 1.0))

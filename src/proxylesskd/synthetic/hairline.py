@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Floats
 from proxylesskd.synthetic.atlas import AXIS
-
-Floats = npt.NDArray[np.float32]
 
 # Height of the hairline at an angle from straight ahead: forehead, temple, sideburn, over the ear, nape.
 ANGLES = np.array([0.0, 0.45, 0.75, 0.95, 1.12, 1.32, 1.42, 1.55, 1.9, 2.4, 3.15])
-HEIGHTS = np.array([8.08, 8.07, 7.98, 7.8, 7.5, 7.2, 7.15, 7.5, 7.2, 6.85, 6.7])
+HEIGHTS = np.array([8.01, 8.0, 7.93, 7.77, 7.5, 7.2, 7.15, 7.5, 7.2, 6.85, 6.7])
 
 
 def angle_of(place: Floats) -> Floats:

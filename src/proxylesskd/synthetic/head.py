@@ -12,14 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
-Ints = npt.NDArray[np.int32]
-Names = npt.NDArray[np.str_]
+from proxylesskd.synthetic.arrays import Bytes, Flags, Floats, Ints, Names
 
-FORMAT = 5  # raise when the content of the cached file changes
+FORMAT = 8  # raise when the content of the cached file changes
 SKIN, EYE, MOUTH, TEETH, CLOTH = range(5)
 
 
@@ -45,17 +41,17 @@ class Head:
 
     vertices: Floats
     triangles: Ints
-    kind: npt.NDArray[np.uint8]
+    kind: Bytes
     atlas: Floats
     openness: Floats
-    ear: npt.NDArray[np.bool_]
+    ear: Flags
     eyes: Ints
     landmarks: Ints
-    macro: Halves
+    macro: Floats
     macro_names: Names
-    local: Halves
+    local: Floats
     local_names: Names
-    actions: Halves
+    actions: Floats
     action_names: Names
     place: Floats
     lips: Floats

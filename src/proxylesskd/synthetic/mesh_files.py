@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from proxylesskd.errors import UserError, require_extra
-
-Doubles = npt.NDArray[np.float64]
+from proxylesskd.synthetic.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class BaseMesh:
         quads: by group name, [F, 4, 2] vertex and texture-coordinate indices.
     """
 
-    vertices: Doubles
-    texture: Doubles
-    quads: dict[str, npt.NDArray[np.int64]]
+    vertices: Floats
+    texture: Floats
+    quads: dict[str, Ints]
 
 
 def asset_folder() -> tuple[Path, str]:
@@ -68,7 +66,7 @@ def read_base_mesh(path: Path) -> BaseMesh:
     return BaseMesh(np.array(vertices), np.array(texture), {k: np.array(v) for k, v in quads.items()})
 
 
-def read_target(path: Path, row_of: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.float32]:
+def read_target(path: Path, row_of: Ints, rows: int) -> Floats:
     """Read one morph target (``vertex dx dy dz`` a line, ``#`` comments, gzip or plain).
 
     Args:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Floats, Ints
 from proxylesskd.synthetic.colour import draw_hair, draw_iris, draw_melanin, draw_skin, linear
 from proxylesskd.synthetic.hair import (
     POINTS,
@@ -28,9 +28,6 @@ from proxylesskd.synthetic.shape import (
     macro_weights,
 )
 from proxylesskd.synthetic.skin import Skin, paint_skin
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -174,7 +171,8 @@ def _tones(rng: np.random.Generator, colour: Floats, count: int) -> Floats:
     """Return a colour [count, 3] per strand, scattered around the hair's colour."""
     light = rng.lognormal(0, 0.28, (count, 1))
     warm = 1 + rng.normal(0, 0.06, (count, 1)) * np.array([1.0, 0.0, -1.0])
-    return np.clip(colour * light * warm, 0.002, 0.9).astype(np.float32)
+    tones: Floats = np.clip(colour * light * warm, 0.002, 0.9).astype(np.float32)
+    return tones
 
 
 def _root_points(vertices: Floats, corners: Ints, weights: Floats) -> Floats:

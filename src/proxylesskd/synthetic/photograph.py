@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Bytes, Floats
 from proxylesskd.synthetic.colour import to_srgb
 from proxylesskd.synthetic.variation import Lens
 
-Floats = npt.NDArray[np.float32]
 QUALITY = 92
 
 
@@ -21,11 +20,11 @@ def exposed(image: Floats, lens: Lens) -> Floats:
     return shoulder
 
 
-def develop(image: Floats, lens: Lens, rng: np.random.Generator, size: int) -> npt.NDArray[np.uint8]:
+def develop(image: Floats, lens: Lens, rng: np.random.Generator, size: int) -> Bytes:
     """Return a picture [size, size, 3] uint8 of linear light [S, S, 3]."""
     import cv2
 
-    small = cv2.resize(exposed(image, lens), (size, size), interpolation=cv2.INTER_AREA)
+    small = exposed(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), lens)
     if lens.blur > 0:
         small = cv2.GaussianBlur(small, (0, 0), lens.blur * size / 112)
     if lens.rows < size:
@@ -35,10 +34,11 @@ def develop(image: Floats, lens: Lens, rng: np.random.Generator, size: int) -> n
     picture += lens.noise * rng.standard_normal(picture.shape, np.float32)
     if lens.grey:
         picture[:] = (picture @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
-    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+    pixels: Bytes = np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+    return pixels
 
 
-def encode(picture: npt.NDArray[np.uint8]) -> bytes:
+def encode(picture: Bytes) -> bytes:
     """Return a picture [S, S, 3] uint8 RGB as JPEG."""
     import simplejpeg
 

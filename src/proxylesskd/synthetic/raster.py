@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Floats, Ints
 from proxylesskd.synthetic.jit import compiled
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
 FAR = np.float32(-1e9)
 
 
@@ -55,47 +53,62 @@ def fill_triangles(points: Floats, triangles: Ints, depth: Floats, index: Ints, 
 
 
 @compiled
-def _segment(start: Floats, end: Floats, tones: Floats, radius: float, depth: Floats, cover: Floats) -> None:
+def _span(y: float, dx: float, dy: float, wide: float, left: int, right: int) -> tuple[int, int]:
+    """Return the columns, relative to a line's start, within ``wide`` (times its length) of it in one row."""
+    if abs(dy) < 1e-3:
+        return left, right
+    middle, reach = y * dx / dy, abs(wide / dy)
+    return max(left, int(np.floor(middle - reach))), min(right, int(np.ceil(middle + reach)))
+
+
+@compiled
+def _segment(
+    start: Floats, end: Floats, tones: Floats, radius: float, phase: float, depth: Floats, cover: Floats
+) -> None:
     """Blend one thick segment whose end points are [x, y, z] and whose colours are ``tones`` [2, 3]."""
     height, width = depth.shape
-    left = max(0, int(min(start[0], end[0]) - radius - 0.5))
-    right = min(width - 1, int(max(start[0], end[0]) + radius + 0.5))
-    top = max(0, int(min(start[1], end[1]) - radius - 0.5))
-    bottom = min(height - 1, int(max(start[1], end[1]) + radius + 0.5))
-    dx, dy = end[0] - start[0], end[1] - start[1]
-    length = dx * dx + dy * dy + np.float32(1e-6)
+    x0, y0, z0 = start[0], start[1], start[2]
+    dx, dy, dz = end[0] - x0, end[1] - y0, end[2] - z0
+    radius += 0.5
+    square = dx * dx + dy * dy + 1e-6
+    length = np.sqrt(square)
+    grain = 0.35 / length  # a lock shows the single hairs across its width
+    left, right = max(0, int(min(x0, end[0]) - radius)), min(width - 1, int(max(x0, end[0]) + radius))
+    top, bottom = max(0, int(min(y0, end[1]) - radius)), min(height - 1, int(max(y0, end[1]) + radius))
     for row in range(top, bottom + 1):
-        for column in range(left, right + 1):
-            x, y = np.float32(column + 0.5) - start[0], np.float32(row + 0.5) - start[1]
-            along = min(max((x * dx + y * dy) / length, np.float32(0.0)), np.float32(1.0))
-            off = np.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2)
-            alpha = min(np.float32(radius + 0.5) - off, np.float32(1.0))
-            z = start[2] + along * (end[2] - start[2])
-            if alpha <= 0 or z <= depth[row, column]:
+        y = row + 0.5 - y0
+        first, last = _span(y, dx, dy, radius * length, left - int(x0), right - int(x0))
+        for column in range(max(left, first + int(x0)), min(right, last + int(x0) + 1) + 1):
+            if cover[row, column, 3] > 0.97:
                 continue
-            for channel in range(3):
-                tone = tones[0, channel] + along * (tones[1, channel] - tones[0, channel])
-                cover[row, column, channel] += alpha * (tone - cover[row, column, channel])
-            cover[row, column, 3] += alpha * (1 - cover[row, column, 3])
-            if alpha > 0.5:
-                depth[row, column] = z
+            x = column + 0.5 - x0
+            along = min(max((x * dx + y * dy) / square, 0.0), 1.0)
+            off = (x - along * dx) ** 2 + (y - along * dy) ** 2
+            if off >= radius * radius or z0 + along * dz <= depth[row, column]:
+                continue
+            ripple = (x * dy - y * dx) * grain + phase
+            lock = 0.75 + abs(ripple - np.floor(ripple) - 0.5)
+            alpha = min(radius - np.sqrt(off), 1.0) * (1 - cover[row, column, 3])
+            for c in range(3):
+                cover[row, column, c] += alpha * lock * (tones[0, c] + along * (tones[1, c] - tones[0, c]))
+            cover[row, column, 3] += alpha
 
 
 @compiled
 def draw_strands(points: Floats, tones: Floats, radius: Floats, depth: Floats, cover: Floats) -> None:
-    """Draw polylines as soft thick lines, hidden by what is nearer.
+    """Draw polylines, given from near to far, as soft thick lines, hidden by what is nearer.
 
     Args:
         points: [N, K, 3] pixel positions and depth of each strand's points.
         tones: [N, K, 3] colour at each point, 0..1.
         radius: [N, K] half thickness in pixels at each point.
-        depth: [S, S] depth buffer, changed in place where a strand covers more than half a pixel.
-        cover: [S, S, 4] colour and coverage, changed in place.
+        depth: [S, S] depths of what is there already.
+        cover: [S, S, 4] colour times coverage, and coverage, changed in place.
     """
     for strand in range(points.shape[0]):
         for k in range(points.shape[1] - 1):
             ends, colours = points[strand], tones[strand, k : k + 2]
-            _segment(ends[k], ends[k + 1], colours, radius[strand, k], depth, cover)
+            _segment(ends[k], ends[k + 1], colours, radius[strand, k], strand * 0.39, depth, cover)
 
 
 @compiled

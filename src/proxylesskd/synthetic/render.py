@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from proxylesskd.synthetic.accessories import Thing, worn_things
+from proxylesskd.synthetic.accessories import worn_things
+from proxylesskd.synthetic.arrays import Bytes, Floats, Ints
 from proxylesskd.synthetic.atlas import view_basis
 from proxylesskd.synthetic.background import draw_background
 from proxylesskd.synthetic.camera import Camera, aligned_camera, landmarks, posed, rotation
+from proxylesskd.synthetic.glasses import Thing
+from proxylesskd.synthetic.hair_light import light_strands
 from proxylesskd.synthetic.head import CLOTH, EYE, MOUTH, SKIN, TEETH, Head
 from proxylesskd.synthetic.person import Person
 from proxylesskd.synthetic.photograph import develop
@@ -25,8 +27,6 @@ from proxylesskd.synthetic.raster import (
 from proxylesskd.synthetic.shade import ATTRIBUTES, EXTRA, EYE_LOOK, LIT, NORMAL, OPEN, PLAIN_LOOK, SKIN_LOOK, shade
 from proxylesskd.synthetic.variation import Light, Variation
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
 SIZE = 224  # rendered at twice the final side
 SHADOW = 96  # side of the shadow map
 
@@ -38,16 +38,15 @@ class Scene:
     vertices: Floats
     normals: Floats
     triangles: Ints
-    looks: npt.NDArray[np.uint8]
+    looks: Bytes
     hair: Floats
 
 
 def expressed(head: Head, vertices: Floats, actions: dict[str, float]) -> Floats:
     """Return vertices [V, 3] with expressions added; names the head does not have are passed over."""
-    moved = vertices.copy()
-    for i, name in enumerate(head.action_names.tolist()):
-        if abs(actions.get(name, 0.0)) > 1e-3:
-            moved += np.float32(actions[name]) * head.actions[i]
+    strength = np.array([actions.get(name, 0.0) for name in head.action_names.tolist()], np.float32)
+    used = np.abs(strength) > 1e-3
+    moved: Floats = vertices + np.tensordot(strength[used], head.actions[used], 1)
     return moved
 
 
@@ -83,7 +82,7 @@ def lit_shares(points: Floats, blockers: Scene, light: Light) -> Floats:
     return 1 - np.float32(light.shadow) * (1 - lit / 9)
 
 
-def _attributes(head: Head, person: Person, scene: Scene, lit: Floats, variation: Variation, rest: Floats) -> Floats:
+def _attributes(head: Head, scene: Scene, lit: Floats, variation: Variation, rest: Floats) -> Floats:
     """Return what is interpolated over the head's triangles [V, ATTRIBUTES]."""
     count = len(head.vertices)
     table = np.zeros((len(scene.vertices), ATTRIBUTES), np.float32)
@@ -101,14 +100,26 @@ def _attributes(head: Head, person: Person, scene: Scene, lit: Floats, variation
     return table
 
 
-def _looks(head: Head) -> npt.NDArray[np.uint8]:
+def _looks(head: Head) -> Bytes:
     look = np.full(len(head.kind), PLAIN_LOOK, np.uint8)
     look[head.kind == SKIN] = SKIN_LOOK
     look[head.kind == EYE] = EYE_LOOK
     return look
 
 
-def _build_scene(head: Head, person: Person, rest: Floats, things: list[Thing], turn: Floats) -> Scene:
+def _flattened(roots: Floats, variation: Variation) -> Floats:
+    """Return the factor [N, 1, 1] on the length of strands: those under a hat or mask are pressed down."""
+    pressed = np.zeros(len(roots), np.bool_)
+    if variation.hat != "none":
+        pressed |= (roots[:, 1] > 7.75) | ((roots[:, 1] > 7.45) & (roots[:, 2] < 0.6))
+    if variation.mask:
+        pressed |= (roots[:, 1] < 6.95) & (roots[:, 2] > 0.7)
+    return np.where(pressed, 0.1, 1.0).astype(np.float32)[:, None, None]
+
+
+def _build_scene(
+    head: Head, person: Person, rest: Floats, things: list[Thing], variation: Variation, turn: Floats
+) -> Scene:
     """Put head, things and hair together and turn them."""
     parts, triangles, looks = [rest], [head.triangles], [_looks(head)]
     for thing in things:
@@ -119,48 +130,22 @@ def _build_scene(head: Head, person: Person, rest: Floats, things: list[Thing], 
     joined = np.concatenate(triangles).astype(np.int32)
     strands = person.strands
     roots = (rest[strands.corners] * strands.weights[..., None]).sum(1)
-    hair = posed(roots[:, None] + strands.offsets, turn)
+    hair = posed(roots[:, None] + strands.offsets * _flattened(roots, variation), turn)
     return Scene(vertices, vertex_normals(vertices, joined), joined, np.concatenate(looks), hair)
 
 
-def hair_tones(hair: Floats, tone: Floats, lit: Floats, light: Light) -> Floats:
-    """Return the light [N, K, 3] that strands throw to the camera (Kajiya and Kay's model of a thin cylinder).
-
-    Args:
-        hair: [N, K, 3] posed points, the camera along z.
-        tone: [N, 3] colour of each strand.
-        lit: [N, K] share of the key light.
-        light: the light.
-    """
-    tangent = np.gradient(hair, axis=1)
-    tangent /= np.linalg.norm(tangent, axis=-1, keepdims=True) + 1e-6
-    half = light.direction + np.array([0, 0, 1], np.float32)
-    half /= np.linalg.norm(half)
-    across = np.sqrt(np.clip(1 - (tangent @ light.direction) ** 2, 0, 1))
-    sheen = np.clip(1 - (tangent @ half) ** 2, 0, 1) ** 12
-    out = hair - hair.mean((0, 1))
-    out /= np.linalg.norm(out, axis=-1, keepdims=True) + 1e-6
-    facing = np.clip(0.35 + 0.65 * (out @ light.direction), 0, 1) * lit
-    depth = np.linspace(0.45, 1.0, hair.shape[1], dtype=np.float32)
-    up = (0.5 + 0.5 * out[..., 1])[..., None]
-    ambient = (light.ground + up * (light.sky - light.ground)) * (0.8 * depth[:, None])
-    direct = (across * facing * depth)[..., None] * light.key
-    shine = (0.05 * sheen * facing * depth)[..., None] * light.key
-    tones: Floats = (tone[:, None] * (ambient + direct * 1.1) + shine).astype(np.float32)
-    return tones
-
-
 def _draw_hair(scene: Scene, person: Person, camera: Camera, light: Light, depth: Floats, image: Floats) -> None:
-    """Draw the strands over the picture, the farther ones first."""
+    """Draw the strands over the picture."""
     if not len(scene.hair):
         return
     lit = lit_shares(scene.hair.reshape(-1, 3)[::2], scene, light).repeat(2)[
         : scene.hair.shape[0] * scene.hair.shape[1]
     ]
-    tones = hair_tones(scene.hair, person.strands.tone, lit.reshape(scene.hair.shape[:2]), light)
+    lamp = np.stack([light.direction, light.key, light.sky, light.ground]).astype(np.float32)
+    tones = light_strands(scene.hair, person.strands.tone, lit.reshape(scene.hair.shape[:2]), lamp)
     lifted = scene.hair + np.array([0, 0, 0.015], np.float32)
     points = camera.project(lifted)
-    order = np.argsort(scene.hair[..., 2].mean(1))
+    order = np.argsort(-scene.hair[..., 2].mean(1))
     taper = np.linspace(1.0, 0.55, points.shape[1], dtype=np.float32)
     radius = 0.5 * camera.scale() * person.strands.thickness[:, None] * taper
     cover = np.zeros((*image.shape[:2], 4), np.float32)
@@ -169,7 +154,7 @@ def _draw_hair(scene: Scene, person: Person, camera: Camera, light: Light, depth
     image += cover[..., :3]
 
 
-def render(head: Head, person: Person, variation: Variation, size: int = 112) -> npt.NDArray[np.uint8]:
+def render(head: Head, person: Person, variation: Variation, size: int = 112) -> Bytes:
     """Return one picture [size, size, 3] uint8 RGB, aligned to the five-point template.
 
     Args:
@@ -183,9 +168,9 @@ def render(head: Head, person: Person, variation: Variation, size: int = 112) ->
     turn = rotation(variation.yaw, variation.pitch, variation.roll)
     camera = aligned_camera(posed(landmarks(head, rest), turn), variation.distance, side)
     things = worn_things(head, rest, person.glasses, variation)
-    scene = _build_scene(head, person, rest, [t for t in things if not t.clear], turn)
+    scene = _build_scene(head, person, rest, [t for t in things if not t.clear], variation, turn)
     lit = lit_shares(scene.vertices, scene, variation.light)
-    table = _attributes(head, person, scene, lit, variation, rest)
+    table = _attributes(head, scene, lit, variation, rest)
     start = len(rest)
     for thing in (t for t in things if not t.clear):
         table[start : start + len(thing.vertices), EXTRA : EXTRA + 3] = thing.colours

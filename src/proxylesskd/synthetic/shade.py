@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Bytes, Floats, Ints
 from proxylesskd.synthetic.jit import compiled
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
-Bytes = npt.NDArray[np.uint8]
 
 # Columns of the attributes that are interpolated over a triangle.
 NORMAL, OPEN, LIT, EXTRA = 0, 3, 4, 5  # EXTRA: map place (skin), direction in the eye, or colour
@@ -68,8 +64,11 @@ def light_pixel(a: Floats, gloss: float, sharp: float, bleed: float, light: Floa
     facing = nx * light[0, 0] + ny * light[0, 1] + nz * light[0, 2]
     hx, hy, hz = light[0, 0], light[0, 1], light[0, 2] + 1
     half = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
-    grazing = (1 - max(nz, 0.0)) ** 4
-    highlight = gloss * (0.6 + 2 * grazing) * max(half, 0.0) ** sharp * a[LIT] * max(facing, 0.0)
+    turned = 1 - max(nz, 0.0)
+    grazing = turned * turned * turned * turned
+    highlight = 0.0
+    if facing > 0 and half > 0.5:
+        highlight = gloss * (0.6 + 2 * grazing) * half**sharp * a[LIT] * facing
     up = 0.5 + 0.5 * ny
     for c in range(3):
         wrap = bleed * (1.0 if c == 0 else 0.35 if c == 1 else 0.2)

@@ -5,12 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Floats, Names
 from proxylesskd.synthetic.head import Head
 
-Floats = npt.NDArray[np.float32]
 ANCESTRIES = ("african", "asian", "caucasian")
+# Spread of the values of a local change by the part of the face it moves.
+SPREAD = {
+    "cheek": 0.4,
+    "chin": 0.42,
+    "ear": 0.3,
+    "eyebrows": 0.5,
+    "eye": 0.42,
+    "forehead": 0.4,
+    "head": 0.28,
+    "mouth": 0.42,
+    "nose": 0.42,
+}
 BUILDS = ("min", "average", "max")
 
 
@@ -29,7 +40,7 @@ class Phenotype:
     age: float
     muscle: float
     weight: float
-    ancestry: npt.NDArray[np.float64]
+    ancestry: Floats
 
 
 def draw_phenotype(rng: np.random.Generator) -> Phenotype:
@@ -45,7 +56,7 @@ def _hat(value: float, names: tuple[str, ...], anchors: tuple[float, ...]) -> di
     return {name: float(np.interp(value, anchors, np.eye(len(anchors))[i])) for i, name in enumerate(names)}
 
 
-def macro_weights(phenotype: Phenotype, names: npt.NDArray[np.str_]) -> Floats:
+def macro_weights(phenotype: Phenotype, names: Names) -> Floats:
     """Return the weight [M] of each macro shape: the product of the weights of the words in its name."""
     weight = {"universal": 1.0, "male": 1 - phenotype.female, "female": phenotype.female}
     weight |= _hat(phenotype.age, ("child", "young", "old"), (1 / 3, 2 / 3, 1.0))
@@ -55,17 +66,17 @@ def macro_weights(phenotype: Phenotype, names: npt.NDArray[np.str_]) -> Floats:
     return np.array([np.prod([weight[word] for word in name.split("-")]) for name in names], np.float32)
 
 
-def draw_local(rng: np.random.Generator, names: npt.NDArray[np.str_]) -> Floats:
+def draw_local(rng: np.random.Generator, names: Names) -> Floats:
     """Draw the value [L] in -1..1 of each local change; left and right agree but for a little asymmetry."""
     drawn: dict[str, float] = {}
     values = np.zeros(len(names), np.float32)
     for i, name in enumerate(names):
         stem = name[2:] if name.startswith(("l-", "r-")) else str(name)
-        spread = 0.3 if "ear-" in stem else 0.55
+        spread = SPREAD[stem.split("-")[0]]
         if stem not in drawn:
             drawn[stem] = float(rng.normal(0, spread))
         uneven = rng.normal(0, 0.06) if stem != name else 0.0
-        values[i] = np.clip(drawn[stem] + uneven, -1, 1)
+        values[i] = np.clip(drawn[stem] + uneven, -0.95, 0.95)
     return values
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from proxylesskd.synthetic.arrays import Floats
+from proxylesskd.synthetic.atlas import BOTTOM, TOP
 from proxylesskd.synthetic.hairline import above_hairline, beard
 from proxylesskd.synthetic.head import Head
+from proxylesskd.synthetic.jit import compiled
 from proxylesskd.synthetic.noise import field
 
-Floats = npt.NDArray[np.float32]
 EYE_X, EYE_Y = 0.308, 7.284  # of the neutral head
 
 
@@ -55,16 +56,22 @@ def _bump(place: Floats, x: float, y: float, width: float, height: float) -> Flo
     return spot
 
 
-def _mix(albedo: Floats, colour: Floats, share: Floats) -> None:
-    """Mix a colour [3] into a map [..., 3] by a share [...], in place."""
-    albedo += share[..., None] * (colour - albedo)
+@compiled
+def mix(albedo: Floats, colour: Floats, share: Floats) -> None:
+    """Mix a colour [3] into a map [H, W, 3] by a share [H, W], in place."""
+    for row in range(albedo.shape[0]):
+        for column in range(albedo.shape[1]):
+            s = share[row, column]
+            if s > 0:
+                for c in range(3):
+                    albedo[row, column, c] += s * (colour[c] - albedo[row, column, c])
 
 
 def _complexion(albedo: Floats, place: Floats, skin: Skin, rng: np.random.Generator) -> None:
     """Blotches, pores, redness of cheeks and nose, freckles."""
     rows, columns = place.shape[:2]
     blotch = 0.05 * field(rng, rows, columns, 9) + 0.035 * field(rng, rows, columns, 34)
-    pores = rng.normal(0, 0.035, (rows, columns)).astype(np.float32)
+    pores = 0.035 * rng.standard_normal((rows, columns), np.float32)
     albedo *= (1 + skin.mottle * (blotch + pores))[..., None]
     red = _bump(place, 0.45, 6.95, 0.22, 0.2) + 0.9 * _bump(place, 0.0, 6.93, 0.14, 0.12)
     red += 0.4 * _bump(place, 0, 6.3, 0.2, 0.12) + 0.16 * skin.mottle * field(rng, rows, columns, 14)
@@ -83,10 +90,10 @@ def _around_eyes(albedo: Floats, head: Head, skin: Skin) -> None:
     upper = place[..., 1] > EYE_Y - 0.01
     near = lid < 0.2
     shade = np.where(near & upper, np.clip(1 - lid / 0.13, 0, 1), 0) * skin.shadow
-    _mix(albedo, skin.shadow_colour, shade.astype(np.float32))
-    reach = np.where(upper, 0.022 + 0.012 * skin.liner, 0.011 + 0.006 * skin.liner)
+    mix(albedo, skin.shadow_colour, shade.astype(np.float32))
+    reach = np.where(upper, 0.026 + 0.014 * skin.liner, 0.012 + 0.007 * skin.liner)
     line = np.clip(1.25 - lid / reach, 0, 1) * np.where(upper, 0.85, 0.4 + 0.3 * skin.liner)
-    _mix(albedo, np.float32(0.35) * skin.hair * np.float32(0.5), line.astype(np.float32))
+    mix(albedo, np.float32(0.35) * skin.hair * np.float32(0.5), line.astype(np.float32))
 
 
 def _brows(albedo: Floats, place: Floats, skin: Skin, rng: np.random.Generator) -> None:
@@ -101,7 +108,7 @@ def _brows(albedo: Floats, place: Floats, skin: Skin, rng: np.random.Generator) 
     across = np.abs(place[..., 1] - middle) / half
     ends = np.clip((x - 0.08) / 0.05, 0, 1) * np.clip((0.1 + length - x) / 0.08, 0, 1)
     body = np.clip(1.5 - 1.3 * across + 0.16 * comb, 0, 1) * ends * (place[..., 2] > 0.9)
-    _mix(albedo, skin.hair * np.float32(0.7), (body * density).astype(np.float32))
+    mix(albedo, skin.hair * np.float32(0.7), (body * density).astype(np.float32))
 
 
 def _wrinkles(albedo: Floats, place: Floats, skin: Skin, rng: np.random.Generator) -> None:
@@ -119,10 +126,12 @@ def _moles(albedo: Floats, place: Floats, skin: Skin, rng: np.random.Generator) 
     """A few dark spots at places that belong to the identity."""
     for _ in range(skin.moles):
         x, y = rng.uniform(-0.6, 0.6), rng.uniform(6.3, 7.9)
-        size = rng.uniform(0.008, 0.02)
-        away = ((place[..., 0] - x) ** 2 + (place[..., 1] - y) ** 2) / size**2
-        spot = np.where(place[..., 2] > 0.7, np.clip(1.3 - away, 0, 1), 0) * rng.uniform(0.4, 0.85)
-        _mix(albedo, skin.colour * np.float32(0.25), spot.astype(np.float32))
+        size, dark = rng.uniform(0.008, 0.02), rng.uniform(0.4, 0.85)
+        band = slice(*np.flatnonzero(np.abs(np.linspace(TOP, BOTTOM, len(place)) - y) < 0.05)[[0, -1]])
+        near = place[band]
+        away = ((near[..., 0] - x) ** 2 + (near[..., 1] - y) ** 2) / size**2
+        spot = np.where(near[..., 2] > 0.7, np.clip(1.3 - away, 0, 1), 0) * dark
+        mix(albedo[band], skin.colour * np.float32(0.25), spot.astype(np.float32))
 
 
 def paint_skin(head: Head, skin: Skin, rng: np.random.Generator) -> Floats:
@@ -134,16 +143,16 @@ def paint_skin(head: Head, skin: Skin, rng: np.random.Generator) -> Floats:
     _wrinkles(albedo, place, skin, rng)
     _around_eyes(albedo, head, skin)
     lip_noise = 1 + 0.06 * field(rng, rows, columns, 90)
-    _mix(albedo, skin.lips, head.lips * 0.85 * np.clip(lip_noise, 0.7, 1.15))
+    mix(albedo, skin.lips, head.lips * 0.85 * np.clip(lip_noise, 0.7, 1.15))
     whiskers = beard(place, "full") * skin.stubble * (0.8 + 0.2 * field(rng, rows, columns, 150))
-    _mix(albedo, skin.hair * np.float32(0.8), np.clip(whiskers, 0, 0.6).astype(np.float32) * (1 - head.lips))
+    mix(albedo, skin.hair * np.float32(0.8), np.clip(whiskers, 0, 0.6).astype(np.float32) * (1 - head.lips))
     rough = field(rng, rows, columns, 120)
     growth = np.clip(beard(place, skin.beard_style) * (1.0 + 0.2 * rough), 0, 1) * (1 - head.lips)
-    _mix(albedo, skin.hair * np.float32(0.7), growth.astype(np.float32) * np.float32(0.75))
+    mix(albedo, skin.hair * np.float32(0.7), growth.astype(np.float32) * np.float32(0.75))
     if skin.hairline is not None:
         above = above_hairline(place, *skin.hairline)
         share = np.clip(above / 0.12 + 0.2 * rough, 0, 1) * 0.9
-        _mix(albedo, skin.hair * np.float32(0.55), share.astype(np.float32))
+        mix(albedo, skin.hair * np.float32(0.55), share.astype(np.float32))
     _brows(albedo, place, skin, rng)
     _moles(albedo, place, skin, rng)
     return np.clip(albedo, 0.003, 0.95)

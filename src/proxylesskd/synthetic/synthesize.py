@@ -13,6 +13,7 @@ from pathlib import Path
 import proxylesskd
 from proxylesskd.errors import UserError
 from proxylesskd.synthetic.faces import check_counts, face_jpeg, require_packages
+from proxylesskd.synthetic.head import cache_folder
 from proxylesskd.synthetic.source import identity_name
 
 LICENCE = (
@@ -45,6 +46,14 @@ def _plan(out: Path, identities: int, images: int, test_identities: int, seed: i
     return [Task(out / part / identity_name(i), seed, i, images) for i, part in enumerate(split)]
 
 
+def _start_worker(cache: str) -> None:
+    """Point a worker to the caller's cache; one thread each, for there are as many workers as cores."""
+    import cv2
+
+    os.environ["XDG_CACHE_HOME"] = cache
+    cv2.setNumThreads(1)
+
+
 def _run(tasks: list[Task], workers: int) -> Iterator[int]:
     """Yield the number of pictures as identities are done."""
     if workers <= 1 or len(tasks) <= 1:
@@ -52,7 +61,9 @@ def _run(tasks: list[Task], workers: int) -> Iterator[int]:
         return
     # forkserver: threads of the caller's libraries do not survive a fork; the spawn method would also do.
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+    cache = str(cache_folder().parent)
+    size = min(workers, len(tasks))
+    with ProcessPoolExecutor(size, mp_context=context, initializer=_start_worker, initargs=(cache,)) as pool:
         futures = [pool.submit(write_identity, task) for task in tasks]
         try:
             for future in as_completed(futures):
@@ -94,7 +105,8 @@ def _prepare(out: Path, progress: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"expected a folder to write to, found '{out}' ({error.strerror}); choose another --out")
+        found = f"found '{out}' ({error.strerror})"
+        raise UserError(f"expected a folder to write to, {found}; choose another --out") from error
 
 
 def synthesize(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from proxylesskd.synthetic.arrays import Floats
 
 EXPRESSIONS: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -106,10 +105,10 @@ def _draw_light(rng: np.random.Generator) -> Light:
     """Draw a key light, warmer or cooler, over light from all around."""
     azimuth, elevation = np.clip(rng.normal(0, 0.65), -1.5, 1.5), rng.uniform(0.05, 1.05)
     direction = [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
-    warmth = rng.normal(0, 0.1)
+    warmth = rng.normal(0, 0.06)
     colour = np.array([1 + warmth, 1, 1 - 1.2 * warmth])
     share = rng.beta(2.2, 2.0)  # of the key light in the whole
-    ambient_warmth = rng.normal(0, 0.06)
+    ambient_warmth = rng.normal(0, 0.05)
     ambient = np.array([1 + ambient_warmth, 1, 1 - ambient_warmth]) * (1 - 0.75 * share)
     ground = rng.uniform(0.25, 0.7)
     return Light(
@@ -126,13 +125,21 @@ def _draw_lens(rng: np.random.Generator) -> Lens:
     cast = rng.normal(0, 0.035)
     return Lens(
         blur=float(rng.uniform(0.3, 1.6)) if rng.random() < 0.3 else 0.0,
-        noise=float(rng.uniform(0.004, 0.02) if rng.random() < 0.75 else rng.uniform(0.02, 0.05)),
+        noise=float(rng.uniform(0.002, 0.012) if rng.random() < 0.8 else rng.uniform(0.012, 0.035)),
         rows=int(rng.integers(28, 72)) if rng.random() < 0.15 else 112,
         contrast=float(rng.normal(1.0, 0.1)),
         brightness=float(np.exp(rng.normal(0.0, 0.28))),
         tint=np.array([1 + cast, 1, 1 - cast], np.float32),
-        grey=bool(rng.random() < 0.03),
+        grey=bool(rng.random() < 0.02),
     )
+
+
+def _draw_ware(rng: np.random.Generator) -> Floats:
+    """Draw the colour [3] of a mask or hat: often white, pale blue or black, else anything."""
+    common = np.array([[0.75, 0.77, 0.78], [0.4, 0.58, 0.7], [0.02, 0.02, 0.022]])
+    colour = common[rng.integers(3)] * rng.uniform(0.8, 1.1)
+    other = rng.uniform(0.03, 0.6) * rng.uniform(0.3, 1.0, 3)
+    return (colour if rng.random() < 0.5 else other).astype(np.float32)
 
 
 def draw_variation(seed: int, identity: int, image: int, wears_glasses: float) -> Variation:
@@ -153,6 +160,6 @@ def draw_variation(seed: int, identity: int, image: int, wears_glasses: float) -
         mask=bool(covered < 0.035),
         hat="cap" if 0.035 < covered < 0.07 else "beanie" if 0.07 < covered < 0.1 else "none",
         cloth=(rng.uniform(0.02, 0.7) * rng.uniform(0.3, 1.0, 3)).astype(np.float32),
-        ware=(rng.uniform(0.03, 0.8) * rng.uniform(0.3, 1.0, 3)).astype(np.float32),
+        ware=_draw_ware(rng),
         seed=int(rng.integers(2**32)),
     )
