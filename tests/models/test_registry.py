@@ -107,6 +107,7 @@ def test_a_factory_gets_what_its_signature_accepts(own: str) -> None:
         ("pol", "expected a callable 'pol' .*did you mean 'pool'"),
         ("constant", "expected a callable 'constant'"),
         ("wrong_shape", r"to give embeddings \[1, 6\], found \[1, 7\]"),
+        ("positional", "expected to build .* by no arguments, found: .*positional"),
         ("no_module", "to return a torch.nn.Module, found int"),
         ("fails", r"to take \[1, 3, 112, 112\], found"),
         ("tuple_out", "found tuple"),

@@ -103,7 +103,12 @@ def registered_factory(name: str) -> Factory:
 
 def build(spec: ModelSpec, factory: Factory) -> nn.Module:
     """Call a factory with what its signature accepts and attach the spec."""
-    model = factory(**_accepted(factory, {"dim": spec.dim, "width": spec.width, "image_size": spec.image_size}))
+    arguments = _accepted(factory, {"dim": spec.dim, "width": spec.width, "image_size": spec.image_size})
+    try:
+        model = factory(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        called = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        raise UserError(f"expected to build '{spec.name}' by {called or 'no arguments'}, found: {error}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"expected '{spec.name}' to return a torch.nn.Module, found {type(model).__name__}")
     model.spec = spec  # type: ignore[assignment]  # nn.Module declares attributes as Tensor | Module
