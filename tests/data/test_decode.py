@@ -132,6 +132,7 @@ def png_bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [(5000, 10), (10, 5000), (60_000, 60_000), (12_000, 12_000)])
 def test_bombs_are_refused_by_their_header(side: tuple[int, int]) -> None:
     with pytest.raises(CorruptImageError, match=r"at most 4096x4096|bomb"):
@@ -144,6 +145,14 @@ def test_a_jpeg_that_claims_too_much_is_refused() -> None:
     data[frame + 5 : frame + 9] = struct.pack(">HH", 65_000, 65_000)
     with pytest.raises(CorruptImageError, match="4096x4096"):
         decode(bytes(data))
+
+
+def test_a_jpeg_of_countless_scans_is_refused() -> None:
+    data = encoded(Image.fromarray(picture()), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    repeated = data[:last] + data[last:-2] * 200 + data[-2:]
+    with pytest.raises(CorruptImageError, match="at most 100 scans, found 2"):
+        decode(repeated)
 
 
 def test_a_jpeg_whose_header_is_too_unusual_goes_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
