@@ -30,9 +30,9 @@ from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.registry import create_model
 from proxylesskd.models.weights import save_model
 from proxylesskd.recipe import Recipe
-from proxylesskd.train.log import MetricsLog
-from proxylesskd.train.loop import fit
-from proxylesskd.train.result import FitResult
+from proxylesskd.training.log import MetricsLog
+from proxylesskd.training.loop import fit
+from proxylesskd.training.result import FitResult
 
 # One number per purpose, so that the order of samples and their augmentation do not share random numbers.
 ORDER, AUGMENT = 1, 2

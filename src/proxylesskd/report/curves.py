@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from proxylesskd.report.charts import Series, line_chart
-from proxylesskd.train.log import read_metrics
+from proxylesskd.training.log import read_metrics
 
 # Quantities that a reader looks for first, and what to call them; whatever else is numeric follows by its own name.
 KNOWN = {

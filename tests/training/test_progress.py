@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from proxylesskd.train.progress import Progress, format_seconds, format_values
+from proxylesskd.training.progress import Progress, format_seconds, format_values
 
 
 class _Clock:

@@ -18,8 +18,8 @@ from rich.console import Console
 from torch import Tensor
 
 from proxylesskd.errors import UserError
-from proxylesskd.train.log import MetricsLog
-from tests.train.pieces import (
+from proxylesskd.training.log import MetricsLog
+from tests.training.pieces import (
     assert_equal,
     convolutional,
     double,
@@ -131,7 +131,7 @@ _SCRIPT = """
 import importlib.util, sys, time
 from pathlib import Path
 import torch
-from proxylesskd.train.loop import fit
+from proxylesskd.training.loop import fit
 spec = importlib.util.spec_from_file_location("pieces", sys.argv[1])
 pieces = importlib.util.module_from_spec(spec); spec.loader.exec_module(pieces)
 method = pieces.convolutional()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxylesskd.errors import UserError
-from proxylesskd.train.log import MetricsLog, read_metrics
+from proxylesskd.training.log import MetricsLog, read_metrics
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

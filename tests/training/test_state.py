@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from proxylesskd.errors import UserError
-from proxylesskd.train.optimiser import make_optimiser
-from proxylesskd.train.state import Meter, TrainState, capture, restore
-from tests.train.pieces import LeastSquares, convolutional, linear
+from proxylesskd.training.optimiser import make_optimiser
+from proxylesskd.training.state import Meter, TrainState, capture, restore
+from tests.training.pieces import LeastSquares, convolutional, linear
 
 
 def _state(method: LeastSquares, device: str = "cpu") -> TrainState:

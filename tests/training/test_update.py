@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from proxylesskd.errors import UserError
 from proxylesskd.methods.method import Batch
-from proxylesskd.train.optimiser import make_optimiser
-from proxylesskd.train.state import TrainState
-from proxylesskd.train.update import Outcome, make_autocast, require_needs, running_statistics, to_batch, update
-from tests.train.pieces import LeastSquares, convolutional, linear
+from proxylesskd.training.optimiser import make_optimiser
+from proxylesskd.training.state import TrainState
+from proxylesskd.training.update import Outcome, make_autocast, require_needs, running_statistics, to_batch, update
+from tests.training.pieces import LeastSquares, convolutional, linear
 
 CPU = torch.device("cpu")
 

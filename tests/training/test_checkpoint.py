@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from proxylesskd.errors import UserError
-from proxylesskd.train import checkpoint as module
-from proxylesskd.train.checkpoint import (
+from proxylesskd.training import checkpoint as module
+from proxylesskd.training.checkpoint import (
     canonical_settings,
     checkpoint_path,
     list_checkpoints,

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from proxylesskd.errors import UserError
 from proxylesskd.methods.method import Batch, Method
-from proxylesskd.train.checkpoint import canonical_settings
-from proxylesskd.train.log import MetricsLog
-from proxylesskd.train.optimiser import make_optimiser
-from proxylesskd.train.progress import Progress
-from proxylesskd.train.record import (
+from proxylesskd.training.checkpoint import canonical_settings
+from proxylesskd.training.log import MetricsLog
+from proxylesskd.training.optimiser import make_optimiser
+from proxylesskd.training.progress import Progress
+from proxylesskd.training.record import (
     Check,
     Rate,
     Say,
@@ -31,12 +31,12 @@ from proxylesskd.train.record import (
     warn,
     write_row,
 )
-from proxylesskd.train.result import FitResult
-from proxylesskd.train.resume import begin
-from proxylesskd.train.schedule import learning_rate
-from proxylesskd.train.state import TrainState
-from proxylesskd.train.stop import StopRequest
-from proxylesskd.train.update import (
+from proxylesskd.training.result import FitResult
+from proxylesskd.training.resume import begin
+from proxylesskd.training.schedule import learning_rate
+from proxylesskd.training.state import TrainState
+from proxylesskd.training.stop import StopRequest
+from proxylesskd.training.update import (
     Embed,
     Loaded,
     Outcome,

@@ -14,8 +14,8 @@ from rich.console import Console
 from torch import nn
 
 from proxylesskd.errors import UserError
-from proxylesskd.train.log import MetricsLog
-from tests.train.pieces import (
+from proxylesskd.training.log import MetricsLog
+from tests.training.pieces import (
     convolutional,
     double,
     fit_quietly,

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from proxylesskd.train.stop import StopRequest
+from proxylesskd.training.stop import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

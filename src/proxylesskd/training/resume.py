@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from proxylesskd.errors import UserError
-from proxylesskd.train.checkpoint import list_checkpoints, load_latest, require_same_settings
-from proxylesskd.train.log import MetricsLog
-from proxylesskd.train.state import TrainState, restore
+from proxylesskd.training.checkpoint import list_checkpoints, load_latest, require_same_settings
+from proxylesskd.training.log import MetricsLog
+from proxylesskd.training.state import TrainState, restore
 
 Say = Callable[[str], None]
 

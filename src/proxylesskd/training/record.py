@@ -11,11 +11,11 @@ from torch import nn
 
 from proxylesskd.errors import UserError
 from proxylesskd.models.modes import evaluating
-from proxylesskd.train.checkpoint import save_checkpoint
-from proxylesskd.train.log import MetricsLog
-from proxylesskd.train.progress import format_values
-from proxylesskd.train.state import Meter, TrainState, capture
-from proxylesskd.train.update import Outcome
+from proxylesskd.training.checkpoint import save_checkpoint
+from proxylesskd.training.log import MetricsLog
+from proxylesskd.training.progress import format_values
+from proxylesskd.training.state import Meter, TrainState, capture
+from proxylesskd.training.update import Outcome
 
 Check = Callable[[nn.Module, int], Mapping[str, float]]
 Say = Callable[[str], None]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.methods.method import Batch, Method
-from proxylesskd.train.state import TrainState
+from proxylesskd.training.state import TrainState
 
 # (images on the device, indices on the device, step) -> images
 Transform = Callable[[Tensor, Tensor, int], Tensor]

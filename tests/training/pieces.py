@@ -14,8 +14,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from proxylesskd.methods.method import Batch
-from proxylesskd.train.loop import fit
-from proxylesskd.train.result import FitResult
+from proxylesskd.training.loop import fit
+from proxylesskd.training.result import FitResult
 
 CLASSES = 5
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from proxylesskd.errors import UserError
-from proxylesskd.train.schedule import SCHEDULES, learning_rate
+from proxylesskd.training.schedule import SCHEDULES, learning_rate
 
 
 def _torch_rates(make: Any, steps: int, peak: float) -> list[float]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from proxylesskd.errors import UserError
-from proxylesskd.train.log import MetricsLog
-from tests.train.pieces import (
+from proxylesskd.training.log import MetricsLog
+from tests.training.pieces import (
     assert_equal,
     convolutional,
     double,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from proxylesskd.errors import UserError
-from proxylesskd.train.optimiser import make_optimiser
+from proxylesskd.training.optimiser import make_optimiser
 
 
 def _network() -> nn.Sequential:
