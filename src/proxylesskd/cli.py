@@ -225,6 +225,7 @@ def _close_run(run: Run) -> None:
     if not run.result.finished:
         typer.echo(f"stopped at step {run.result.step} of {run.result.steps}; go on with --resume")
         return
+    typer.echo(run.data)
     typer.echo(f"report: {write_report(run.folder)}")
 
 

@@ -50,6 +50,7 @@ class Run:
         preprocessing: how it wants its images.
         classifier: the rows it was trained with, inherited or its own.
         result: how the training ended.
+        data: one line on what was read and what of it was corrupt.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Run:
     preprocessing: Preprocessing
     classifier: InheritedClassifier
     result: FitResult
+    data: str
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool = False) -> Run:
@@ -84,13 +86,13 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
         scale=recipe.method.scale,
         seed=recipe.seed,
     )
-    result = _fit(recipe, out, method, source, torch.arange(len(source.identities)), resume, quiet)
+    result, read = _fit(recipe, out, method, source, torch.arange(len(source.identities)), resume, quiet)
     provenance = {"how": "trained together with the backbone", "margin": recipe.method.margin, "run": out.name}
     rows = F.normalize(method.rows.detach().cpu(), dim=1)
     classifier = InheritedClassifier(rows, source.identities, provenance)
     if result.finished:
         classifier.save(out / "classifier.safetensors")
-    return _finish(recipe, out, "model.safetensors", student, classifier, result)
+    return _finish(recipe, out, "model.safetensors", student, classifier, result, read)
 
 
 def distill(
@@ -132,8 +134,8 @@ def distill(
     student = _new_model(recipe, classifier.dim)
     margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
     method = Proxyless(student, classifier, margin=margin, scale=recipe.method.scale, engine=recipe.method.engine)
-    result = _fit(recipe, out, method, source, rows, resume, quiet)
-    return _finish(recipe, out, "student.safetensors", student, classifier, result)
+    result, read = _fit(recipe, out, method, source, rows, resume, quiet)
+    return _finish(recipe, out, "student.safetensors", student, classifier, result, read)
 
 
 def _required(value: str, key: str, what: str) -> str:
@@ -163,7 +165,7 @@ def _new_model(recipe: Recipe, dim: int) -> nn.Module:
 
 def _fit(
     recipe: Recipe, out: Path, method: Method, source: Source, rows: Tensor, resume: bool, quiet: bool
-) -> FitResult:
+) -> tuple[FitResult, str]:
     """Hand the recipe's values to the loop; ``rows [identities]`` maps the source's labels to classifier rows."""
     plan, corrupt = recipe.train, CorruptLog()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -214,7 +216,7 @@ def _fit(
             quiet=quiet,
         )
     _write_json(out / "data.json", {"source": recipe.data.train, "images": len(source), "corrupt": corrupt.summary()})
-    return result
+    return result, corrupt.summary()
 
 
 def _to_device(method: Method, device: torch.device) -> None:
@@ -263,13 +265,19 @@ def _checker(recipe: Recipe) -> Check:
 
 
 def _finish(
-    recipe: Recipe, out: Path, file: str, student: nn.Module, classifier: InheritedClassifier, result: FitResult
+    recipe: Recipe,
+    out: Path,
+    file: str,
+    student: nn.Module,
+    classifier: InheritedClassifier,
+    result: FitResult,
+    read: str,
 ) -> Run:
     preprocessing = Preprocessing(size=recipe.model.image_size)
     if result.finished:
         extra = {"method": recipe.method.name, "classifier": classifier.fingerprint, "steps": result.steps}
         save_model(out / file, student, preprocessing, extra)
-    return Run(out, student.cpu().eval(), preprocessing, classifier, result)
+    return Run(out, student.cpu().eval(), preprocessing, classifier, result, read)
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
