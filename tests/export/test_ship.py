@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from proxylesskd.export import onnx as exporter
-from proxylesskd.export.ship import save_speed, ship
+from proxylesskd.export.ship import provenance, save_speed, ship
 from proxylesskd.export.speed import Latency, Speed
 from tests.export.conftest import PREPROCESSING, Exported
 
@@ -17,10 +17,16 @@ def test_a_shipment_is_file_numbers_and_card(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter, "_to_proto", lambda *_: onnx.load(exported.path))
+    (tmp_path / "recipe.toml").write_text(
+        '[model]\nname = "tiny"\n[method]\nname = "proxyless"\n[data]\ntrain = "rec:x"\n'
+    )
+    (tmp_path / "classifier.json").write_text('{"fingerprint": "f00", "provenance": {"teacher": "resnet"}}')
     shipment = ship(
         tmp_path, exported.model, PREPROCESSING, images=exported.faces, repeats=1, metadata={"licence": "mine"}
     )
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["card.md", "export.json", "student.onnx"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "card.md", "classifier.json", "export.json", "recipe.toml", "student.onnx"
+    ]  # fmt: skip
     told = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))
     data = (tmp_path / "student.onnx").read_bytes()
     assert told["sha256"] == hashlib.sha256(data).hexdigest()
@@ -30,7 +36,13 @@ def test_a_shipment_is_file_numbers_and_card(
     assert told["parameters"] == 600 + 16 + 8 + 774 + 12
     # 13x13 places of 8x75 products, then 6x128
     assert told["multiply_adds"] == 13 * 13 * 600 + 768
-    assert told["provenance"] == {"licence": "mine"}
+    assert told["provenance"].pop("made_by").startswith("proxylesskd ")
+    assert told["provenance"] == {
+        "architecture": "tiny", "method": "proxyless", "training_data": "rec:x", "classifier": "f00",
+        "teacher": "resnet", "licence": "mine",
+    }  # fmt: skip
+    inside = next(entry for entry in onnx.load(tmp_path / "student.onnx").metadata_props if entry.key == "provenance")
+    assert json.loads(inside.value)["teacher"] == "resnet"
     assert told["sha256"] in shipment.card.read_text(encoding="utf-8")
 
 
@@ -41,3 +53,7 @@ def test_a_measured_teacher_stands_beside(tmp_path: Path) -> None:
     assert path.name == "speed.json"
     assert told["file"] == "teacher.onnx"
     assert told["latencies"][0]["images_per_second"] == 500
+
+
+def test_a_folder_without_files_still_says_what_made_it(tmp_path: Path) -> None:
+    assert list(provenance(tmp_path)) == ["made_by"]

@@ -62,9 +62,10 @@ def test_runs_share_a_chart(tmp_path: Path) -> None:
 
 
 def test_shares_are_percentages_and_losses_are_not(tmp_path: Path) -> None:
-    _log(tmp_path, [{"step": s, "loss": 0.5 * s, "accuracy": 0.4 * s} for s in (1, 2)])
-    loss, accuracy = curves([Line("a", 0, read_rows(tmp_path))])
+    _log(tmp_path, [{"step": s, "loss": 0.5 * s, "accuracy": 0.4 * s, "lr": 0.1 * s} for s in (1, 2)])
+    loss, accuracy, rate = curves([Line("a", 0, read_rows(tmp_path))])
     assert "%" not in loss.svg
+    assert "%" not in rate.svg
     assert "%" in accuracy.svg
 
 

@@ -94,7 +94,7 @@ def test_the_numbers_are_those_of_the_files(run_folder: Path) -> None:
         "0.679", "threshold 0.346", "ann/0.jpg", "bob/0.jpg",
         "ab" * 32, "128 numbers of unit length", "0.3141", "(38.2946, 51.6963)",
         "seed 41", "nesterov yes", "classifier none", "milestones 0.4, 0.65", "for 3,000 steps",
-        "4233 identities of 128 dimensions and comes from the teacher the-teacher",
+        "4233 identities of 128 dimensions and comes from 'the-teacher'",
         "proxylesskd distill --recipe 'my run'/recipe.toml", "threshold 0.314",
         "ProxylessKD student, step 3000: a warning & 20.0", "student alone, step 3000: a warning & 30.0",
     ):  # fmt: skip

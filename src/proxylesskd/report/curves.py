@@ -18,6 +18,7 @@ KNOWN = {
     "grad_norm": "Gradient norm",
     "images_per_second": "Images per second",
 }
+SHARES = ("accuracy", "tar", "auc", "eer")  # shown as percentages
 SILENT = ("step", "epoch", "seconds")  # positions, not quantities
 MOST_FIGURES = 10
 
@@ -121,7 +122,7 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
 
 def _figure(name: str, tables: Sequence[tuple[Line, Mapping[str, list[tuple[float, float]]]]]) -> Figure | None:
     series = [_series(line, table[name]) for line, table in tables if name in table]
-    shares = all(0 <= y <= 1 for one in series for y in one.y) and not name.endswith(("loss", "rate"))
+    shares = any(word in name.lower() for word in SHARES) and all(0 <= y <= 1 for one in series for y in one.y)
     title = title_of(name)
     svg = line_chart(series, title=title, x_label="step", percent=shares)
     legend = tuple(Entry(one.name, one.colour) for one in series)

@@ -62,9 +62,9 @@ def _where(run: Run) -> str:
     if run.classifier is None or "identities" not in run.classifier:
         return ""
     told = run.classifier.get("provenance")
-    teacher = told.get("teacher") if isinstance(told, Mapping) else None
+    teacher = told.get("teacher", told.get("run")) if isinstance(told, Mapping) else None
     count = run.classifier["identities"]
     rows = f" The classifier has {count} identities" + (
         f" of {run.classifier['dim']} dimensions" if "dim" in run.classifier else ""
     )
-    return rows + (f" and comes from the teacher {teacher}." if teacher else ".")
+    return rows + (f" and comes from '{teacher}'." if teacher else ".")

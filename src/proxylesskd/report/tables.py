@@ -96,7 +96,7 @@ def results(models: Sequence[Model], differences: Sequence[PairedDifference] = (
 
 def _gallery(models: Sequence[Model]) -> str:
     names = {model.evaluation.gallery for model in models if model.evaluation and model.evaluation.gallery}
-    return f"the teacher ({names.pop()})" if len(names) == 1 else "the teacher"
+    return f"the teacher ({names.pop()})" if len(names) == 1 and names != {"teacher"} else "the teacher"
 
 
 def common_fars(models: Iterable[Model]) -> list[float]:
