@@ -1,120 +1,118 @@
-"""Bootstrap intervals of verification rates, over identities where they are known.
-
-Pairs that share a person are not independent, so a replicate draws identities with replacement: one that is drawn
-``w`` times gives its genuine pairs the weight ``w`` and an impostor pair of ``a`` and ``b`` the weight ``w_a w_b``.
-Where identities are unknown (InsightFace's .bin) pairs are drawn instead, and the result says so.
-"""
+"""Bootstrap intervals of verification rates, and of the difference between two models on the same pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from proxylesskd.data.pairs import Pairs
 from proxylesskd.errors import UserError, nearest
-from proxylesskd.evaluate.roc import Floats, last_of_ties
+from proxylesskd.evaluate.resample import Ints, Resampling
+from proxylesskd.evaluate.roc import Bools, Floats, impostors_allowed
 from proxylesskd.evaluate.verification import fold_accuracy
 
-Ints = npt.NDArray[np.int64]
-BLOCK = 1 << 22  # weights held at a time
 NAMES = ("accuracy", "auc", "tar@far=1e-3")
 
 
 @dataclass(frozen=True)
-class Resampling:
-    """How replicates are drawn.
+class Ranking:
+    """The pairs of both kinds, highest score first: what no replicate changes.
 
     Attributes:
-        unit: what is drawn, ``"identities"`` or ``"pairs"``.
-        first: ``[P]`` unit of each pair, in [0, units).
-        second: ``[P]`` the other unit of each pair; the same for genuine pairs.
-        units: how many there are.
+        genuine: ``[G]`` genuine pairs.
+        impostor: ``[I]`` impostor pairs.
+        accepted: ``[I + 1]`` genuine pairs that score higher than each impostor pair, at last all of them.
+        higher: ``[G]`` impostor pairs that score higher than each genuine pair.
+        level: ``[G]`` impostor pairs that score as high or higher.
+        right: ``[P]`` whether a pair is decided rightly with its fold's threshold.
     """
 
-    unit: Literal["identities", "pairs"]
-    first: Ints
-    second: Ints
-    units: int
+    genuine: Ints
+    impostor: Ints
+    accepted: Ints
+    higher: Ints
+    level: Ints
+    right: Bools
 
     @classmethod
-    def of(cls, pairs: Pairs) -> Resampling:
-        """Draw identities where every image's identity is known, else pairs."""
-        known = pairs.identities
-        if known is None or (known < 0).any():
-            each = np.arange(len(pairs.same), dtype=np.int64)
-            return cls("pairs", each, each, len(each))
-        names, unit = np.unique(known, return_inverse=True)
-        return cls("identities", unit[pairs.first], unit[pairs.second], len(names))
-
-    def weights(self, replicates: int, seed: int) -> Iterator[Floats]:
-        """Yield the pairs' weights of all replicates, in blocks ``[R, P]``."""
-        random = np.random.default_rng(seed)
-        even = np.full(self.units, 1.0 / self.units)
-        block = max(1, BLOCK // len(self.first))
-        for start in range(0, replicates, block):
-            drawn = random.multinomial(self.units, even, size=min(block, replicates - start)).astype(np.float64)
-            apart = self.first != self.second
-            yield drawn[:, self.first] * np.where(apart, drawn[:, self.second], 1.0)
+    def of(cls, scores: Floats, pairs: Pairs) -> Ranking:
+        """Rank the pairs by their scores ``[P]``."""
+        right = fold_accuracy(scores, pairs.same, pairs.fold).correct
+        order = np.argsort(-scores, kind="stable")
+        genuine, impostor = order[pairs.same[order]], order[~pairs.same[order]]
+        falling_g, falling_i = -scores[genuine], -scores[impostor]
+        accepted = np.append(np.searchsorted(falling_g, falling_i, side="left"), len(genuine))
+        higher, level = (np.searchsorted(falling_i, falling_g, side=side) for side in ("left", "right"))
+        return cls(genuine, impostor, accepted, higher, level, right)
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """Some replicates of an evaluation.
+    """Some replicates of an evaluation, in the order of a ranking.
 
     Attributes:
-        far: ``[R, K]`` FAR at every distinct score, highest score first.
-        tar: ``[R, K]`` TAR likewise.
-        accuracy: ``[R]`` share of right decisions, the folds' thresholds held.
+        ranking: of all pairs.
+        genuine: ``[R, G]`` weights of the genuine pairs.
+        genuine_sums: ``[R, G + 1]`` how much the best 0, 1, 2, … genuine pairs weigh together.
+        impostor_sums: ``[R, I + 1]`` the same of the impostor pairs.
+        right: ``[R]`` how much the rightly decided pairs weigh.
     """
 
-    far: Floats
-    tar: Floats
-    accuracy: Floats
+    ranking: Ranking
+    genuine: Floats
+    genuine_sums: Floats
+    impostor_sums: Floats
+    right: Floats
+
+    @classmethod
+    def of(cls, ranking: Ranking, resampling: Resampling, drawn: Floats) -> Replicates:
+        """Weigh the pairs by how often the units were drawn ``[R, units]``."""
+        genuine = resampling.weights(drawn, ranking.genuine)
+        impostor = resampling.weights(drawn, ranking.impostor)
+        right = genuine @ ranking.right[ranking.genuine] + impostor @ ranking.right[ranking.impostor]
+        return cls(ranking, genuine, _sums(genuine), _sums(impostor), right)
+
+
+def _sums(weights: Floats) -> Floats:
+    """Return ``[R, N + 1]`` running sums of ``[R, N]`` weights, exact because the weights are whole numbers."""
+    sums = np.zeros((len(weights), weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
 
 
 Metric = Callable[[Replicates], Floats]  # -> [R]
 
 
-def replicates_of(scores: Floats, pairs: Pairs) -> Callable[[Floats], Replicates]:
-    """Sort once; return what turns the pairs' weights ``[R, P]`` into replicates."""
-    order = np.argsort(-scores, kind="stable")
-    ends = last_of_ties(scores[order])
-    genuine = pairs.same[order].astype(np.float64)
-    correct = fold_accuracy(scores, pairs.same, pairs.fold).correct[order].astype(np.float64)
-
-    def weighted(weights: Floats) -> Replicates:
-        ordered = weights[:, order]
-        everything = np.cumsum(ordered, axis=1)[:, ends]
-        accepted = np.cumsum(ordered * genuine, axis=1)[:, ends]
-        mistaken = everything - accepted
-        with np.errstate(invalid="ignore", divide="ignore"):
-            right = ordered @ correct / everything[:, -1]
-            return Replicates(mistaken / mistaken[:, -1:], accepted / accepted[:, -1:], right)
-
-    return weighted
-
-
-def tar_metric(far: float) -> Metric:
-    """Return the metric "highest TAR whose FAR does not exceed ``far``"."""
-
-    def metric(drawn: Replicates) -> Floats:
-        point = (drawn.far <= far).sum(axis=1) - 1
-        best = drawn.tar[np.arange(len(point)), np.maximum(point, 0)]
-        return np.where(point < 0, 0.0, best) + 0.0 * drawn.far[:, -1]  # carries what is not a number along
-
-    return metric
+def accuracy_metric(drawn: Replicates) -> Floats:
+    """Return the share of right decisions, the folds' thresholds held."""
+    return drawn.right / (drawn.genuine_sums[:, -1] + drawn.impostor_sums[:, -1])
 
 
 def area_metric(drawn: Replicates) -> Floats:
     """Return the area under each replicate's ROC, ties counting half."""
-    start = np.zeros((len(drawn.far), 1))
-    steps = np.diff(drawn.far, axis=1, prepend=start)
-    below = np.concatenate([start, drawn.tar[:, :-1]], axis=1)
-    return np.asarray(np.sum(steps * (drawn.tar + below) / 2, axis=1))
+    ranking, sums = drawn.ranking, drawn.impostor_sums
+    lost = sums.take(ranking.higher, axis=1) + sums.take(ranking.level, axis=1)  # [R, G], twice the lost comparisons
+    return 1.0 - np.einsum("rg,rg->r", drawn.genuine, lost) / (2.0 * drawn.genuine_sums[:, -1] * sums[:, -1])
+
+
+def tar_metric(far: float) -> Metric:
+    """Return the metric "highest TAR whose FAR does not exceed ``far``".
+
+    The threshold stays above the first impostor pair that may not be accepted, and so accepts the genuine pairs that
+    score higher than it.
+    """
+
+    def metric(drawn: Replicates) -> Floats:
+        most = impostors_allowed(far, drawn.impostor_sums[:, -1])
+        refused = [
+            np.searchsorted(row, limit, side="right") - 1 for row, limit in zip(drawn.impostor_sums, most, strict=True)
+        ]
+        accepted = drawn.ranking.accepted[refused]
+        return drawn.genuine_sums[np.arange(len(most)), accepted] / drawn.genuine_sums[:, -1]
+
+    return metric
 
 
 def make_metric(name: str) -> Metric:
@@ -124,16 +122,40 @@ def make_metric(name: str) -> Metric:
         UserError: the name is unknown.
     """
     if name == "accuracy":
-        return lambda drawn: drawn.accuracy
-    if name == "auc":
-        return area_metric
+        return accuracy_metric
+    return area_metric if name == "auc" else tar_metric(far_of(name))
+
+
+def far_of(name: str) -> float:
+    """Return the FAR in the name of a metric.
+
+    Raises:
+        UserError: there is none in (0, 1].
+    """
     prefix, _, rate = name.partition("=")
     try:
         if prefix == "tar@far" and 0 < float(rate) <= 1:
-            return tar_metric(float(rate))
+            return float(rate)
     except ValueError:
         pass
     raise UserError(f"expected a metric such as {', '.join(NAMES)}, found '{name}'{nearest(name, NAMES)}")
+
+
+def evaluate_replicates(
+    metrics: Mapping[str, Metric], ranking: Ranking, resampling: Resampling, blocks: Iterator[Floats]
+) -> dict[str, Floats]:
+    """Return ``[replicates]`` values of every metric for draws ``[R, units]`` that come in blocks.
+
+    A replicate that happens to lack genuine or impostor pairs is not a number.
+    """
+    parts: dict[str, list[Floats]] = {name: [np.empty(0)] for name in metrics}
+    for block in blocks:
+        drawn = Replicates.of(ranking, resampling, block)
+        whole = (drawn.genuine_sums[:, -1] > 0) & (drawn.impostor_sums[:, -1] > 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for name, metric in metrics.items():
+                parts[name].append(np.where(whole, metric(drawn), np.nan))
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def bootstrap(
@@ -141,21 +163,27 @@ def bootstrap(
 ) -> dict[str, Floats]:
     """Return ``[replicates]`` values of every metric, all from the same replicates.
 
-    A replicate that happens to lack genuine or impostor pairs is not a number.
+    Args:
+        metrics: by name, see :func:`make_metric`.
+        scores: ``[P]`` similarities.
+        pairs: the verification set.
+        replicates: drawn; one that happens to lack genuine or impostor pairs is not a number.
+        seed: of the draws, which do not depend on the scores.
+
+    Raises:
+        UserError: the scores cannot be evaluated.
     """
-    weighted = replicates_of(scores, pairs)
-    parts: dict[str, list[Floats]] = {name: [] for name in metrics}
-    for weights in Resampling.of(pairs).weights(replicates, seed):
-        drawn = weighted(weights)
-        for name, metric in metrics.items():
-            parts[name].append(metric(drawn))
-    return {name: np.concatenate(values) for name, values in parts.items()}
+    resampling = Resampling.of(pairs)
+    return evaluate_replicates(metrics, Ranking.of(scores, pairs), resampling, resampling.draw(replicates, seed))
 
 
-def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of replicates, those that are not numbers left out."""
+def interval(values: Floats, level: float = 0.95) -> tuple[float, float] | None:
+    """Return the percentile interval of replicates, those that are not numbers left out; None when none is left."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None
     tail = 50.0 * (1.0 - level)
-    low, high = np.nanpercentile(values, [tail, 100.0 - tail])
+    low, high = np.percentile(known, [tail, 100.0 - tail])
     return float(low), float(high)
 
 
@@ -190,11 +218,33 @@ def paired_difference(
         seed: of the draws.
 
     Raises:
-        UserError: the metric is unknown.
+        UserError: the metric is unknown, the pairs are too few for its FAR, or no replicate has pairs of both kinds.
     """
+    _check_supported(metric, pairs)
     chosen = {metric: make_metric(metric)}
-    both = (scores_a, scores_b)
-    drawn = [bootstrap(chosen, scores, pairs, replicates=replicates, seed=seed)[metric] for scores in both]
-    whole = [chosen[metric](replicates_of(scores, pairs)(np.ones((1, len(pairs.same)))))[0] for scores in both]
-    lower, upper = interval(drawn[0] - drawn[1])
-    return Difference(float(whole[0] - whole[1]), lower, upper, Resampling.of(pairs).unit)
+    resampling = Resampling.of(pairs)
+    values, drawn = [], []
+    for scores in (scores_a, scores_b):
+        ranking = Ranking.of(scores, pairs)
+        once = iter([np.ones((1, resampling.units))])
+        values.append(evaluate_replicates(chosen, ranking, resampling, once)[metric][0])
+        blocks = resampling.draw(replicates, seed)
+        drawn.append(evaluate_replicates(chosen, ranking, resampling, blocks)[metric])
+    bounds = interval(drawn[0] - drawn[1])
+    if bounds is None:
+        raise UserError(
+            f"expected bootstrap replicates with genuine and impostor pairs, found none among {replicates}; "
+            "draw more, or give more pairs"
+        )
+    return Difference(float(values[0] - values[1]), *bounds, resampling.unit)
+
+
+def _check_supported(metric: str, pairs: Pairs) -> None:
+    if metric in ("accuracy", "auc"):
+        return
+    impostors, far = int((~pairs.same).sum()), far_of(metric)
+    if impostors_allowed(far, impostors) < 1:
+        raise UserError(
+            f"expected at least {int(np.ceil(1 / far))} impostor pairs for {metric}, found {impostors}; "
+            "choose a higher FAR or give more pairs"
+        )

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+
+from torch import Tensor
 
 from proxylesskd.data.pairs import Pairs
 from proxylesskd.errors import UserError
 from proxylesskd.evaluate.roc import Floats
 from proxylesskd.models.embedder import Embedder
 
+UNIT = 1e-2  # how far a length may be from 1: half precision stays below
+
 
 def embed_images(
-    embedder: Embedder, images: npt.NDArray[np.uint8], *, batch: int = 128, flip: bool = False, progress: bool = False
+    embedder: Embedder,
+    images: npt.NDArray[np.uint8],
+    *,
+    batch: int = 128,
+    flip: bool = False,
+    progress: bool = False,
+    names: Sequence[str] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Embed images in batches.
 
@@ -24,30 +36,44 @@ def embed_images(
         batch: images at a time.
         flip: add the embedding of the mirror image and normalise again, as InsightFace evaluates.
         progress: draw a progress bar.
+        names: of the images, for messages; their numbers unless given.
 
     Returns:
         ``[M, D] float32`` of unit length.
 
     Raises:
-        UserError: an embedding is not finite.
+        UserError: there are no images, or an embedding is not finite or not of unit length.
     """
     from rich.progress import track
 
+    if not len(images):
+        raise UserError("expected images to embed, found none")
+    shown = range(len(images)) if names is None else names
     parts = []
     for start in track(range(0, len(images), batch), f"embedding with {embedder.name}", disable=not progress):
         view = torch.from_numpy(images[start : start + batch])
-        embeddings = embedder.embed(view)
-        if flip:
-            embeddings = F.normalize(embeddings + embedder.embed(view.flip(-1)), dim=1)
+        try:
+            embeddings = _embed(embedder, view, flip)
+        except UserError as error:
+            last = shown[start + len(view) - 1]
+            raise UserError(f"among the images '{shown[start]}' to '{last}': {error}") from error
         parts.append(embeddings.cpu().float())
     whole: npt.NDArray[np.float32] = torch.cat(parts).numpy()
-    bad = np.flatnonzero(~np.isfinite(whole).all(axis=1))
+    bad = np.flatnonzero(~(np.abs(np.linalg.norm(whole, axis=1) - 1) < UNIT))
     if len(bad):
         raise UserError(
-            f"expected finite embeddings from {embedder.name}, found {len(bad)} others, first of image {bad[0]}; "
-            "did the training diverge?"
+            f"expected finite embeddings of unit length from {embedder.name}, found {len(bad)} others among "
+            f"{len(whole)}, first of image '{shown[bad[0]]}'; did the training diverge?"
         )
     return whole
+
+
+def _embed(embedder: Embedder, images: Tensor, flip: bool) -> Tensor:
+    with torch.no_grad():
+        embeddings = embedder.embed(images)
+        if flip:
+            embeddings = F.normalize(embeddings + embedder.embed(images.flip(-1)), dim=1)
+    return embeddings
 
 
 def pair_scores(
@@ -65,7 +91,7 @@ def pair_scores(
         block: pairs at a time, which bounds memory.
 
     Returns:
-        ``[P] float64`` in [-1, 1].
+        ``[P] float64`` in [-1, 1] but for rounding.
 
     Raises:
         UserError: the two dimensions differ.

@@ -17,11 +17,20 @@ from torch import nn
 
 from proxylesskd.data.pairs import Pairs, read_pairs
 from proxylesskd.errors import UserError
-from proxylesskd.evaluate.bootstrap import Resampling, bootstrap, interval, make_metric
+from proxylesskd.evaluate.bootstrap import bootstrap, interval, make_metric
 from proxylesskd.evaluate.embed import embed_images, pair_scores
+from proxylesskd.evaluate.resample import Resampling
 from proxylesskd.evaluate.result import Estimate, ModeResult, Rate
-from proxylesskd.evaluate.roc import Floats, area_under, equal_error_rate, roc_curve, tar_at_far
-from proxylesskd.evaluate.verification import fold_accuracy
+from proxylesskd.evaluate.roc import (
+    Floats,
+    area_under,
+    check_kinds,
+    equal_error_rate,
+    impostors_allowed,
+    roc_curve,
+    tar_at_far,
+)
+from proxylesskd.evaluate.verification import check_folds, fold_accuracy
 from proxylesskd.models.embedder import Embedder
 
 if TYPE_CHECKING:
@@ -72,7 +81,7 @@ class Evaluation:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "evaluation.json").write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        (folder / "evaluation.json").write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
         scores = {mode: result.scores for mode, result in self.modes().items()}
         np.savez_compressed(folder / "scores.npz", same=self.single.same, **scores)  # type: ignore[arg-type]
         titles = {"single": "single-model", "cross": f"cross-model, gallery by {self.gallery}"}
@@ -114,11 +123,13 @@ def evaluate(
         progress: draw progress bars.
 
     Raises:
-        UserError: dimensions of the two models differ, embeddings are not finite, or the pairs are of one kind.
+        UserError: dimensions of the two models differ, embeddings are not finite, the pairs are of one kind or in one fold, or
+            a rate or the number of replicates is out of range.
     """
     from proxylesskd.teacher import as_embedder
 
     pairs = pairs if isinstance(pairs, Pairs) else read_pairs(pairs)
+    _check_request(pairs, replicates, fars)
     probe = as_embedder(model)
     other = None if gallery is None else as_embedder(gallery)
     if other is not None and other.dim != probe.dim:
@@ -126,14 +137,25 @@ def evaluate(
             f"expected a gallery model of the probe's dimension {probe.dim}, found {other.dim} by {other.name}; "
             "only a student of the teacher's dimension can search the teacher's gallery"
         )
-    probes = embed_images(probe, pairs.images, flip=flip, progress=progress)
+    probes = embed_images(probe, pairs.images, flip=flip, progress=progress, names=pairs.image_names)
     single = measure(pair_scores(probes, probes, pairs), pairs, replicates=replicates, seed=seed, fars=fars)
     cross = None
     if other is not None:
-        enrolled = embed_images(other, pairs.images, flip=flip, progress=progress)
+        enrolled = embed_images(other, pairs.images, flip=flip, progress=progress, names=pairs.image_names)
         cross = measure(pair_scores(enrolled, probes, pairs), pairs, replicates=replicates, seed=seed, fars=fars)
     drawn = {"unit": Resampling.of(pairs).unit, "replicates": replicates, "seed": seed}
     return Evaluation(name or probe.name, pairs.name, single, cross, None if other is None else other.name, drawn)
+
+
+def _check_request(pairs: Pairs, replicates: int, fars: Sequence[float]) -> None:
+    """Stop before an hour of embedding on what could not be measured after it."""
+    check_kinds(pairs.same)
+    check_folds(pairs.fold)
+    wrong = [far for far in fars if not 0 < far <= 1]
+    if wrong:
+        raise UserError(f"expected false accept rates in (0, 1], found {wrong[0]:g}")
+    if replicates < 0:
+        raise UserError(f"expected a number of bootstrap replicates, 0 for no intervals, found {replicates}")
 
 
 def measure(
@@ -147,20 +169,22 @@ def measure(
         replicates: of the bootstrap; 0 for no intervals.
         seed: of the bootstrap.
         fars: false accept rates; one that allows fewer than one impostor pair is reported as unsupported.
+
+    Raises:
+        UserError: the scores or the pairs cannot be evaluated.
     """
+    _check_request(pairs, replicates, fars)
     roc = roc_curve(scores, pairs.same)
     folds = fold_accuracy(scores, pairs.same, pairs.fold)
     eer, eer_threshold = equal_error_rate(roc)
     impostors = int((~pairs.same).sum())
-    supported = [far for far in fars if impostors * far >= 1 - 1e-9]
-    names = ["accuracy", "auc", *(f"tar@far={far!r}" for far in supported)]
-    bounds = _bounds(names, scores, pairs, replicates, seed)
-    rates = {}
-    for far in fars:
+    allowed = {float(far): int(impostors_allowed(far, impostors)) for far in fars}
+    names = {far: f"tar@far={far!r}" for far, most in allowed.items() if most}
+    bounds = _bounds(["accuracy", "auc", *names.values()], scores, pairs, replicates, seed)
+    rates = {far: Rate(far, None, None, most) for far, most in allowed.items()}
+    for far, name in names.items():
         tar, threshold = tar_at_far(roc, far)
-        known = far in supported
-        estimate = Estimate(tar, *bounds[f"tar@far={far!r}"]) if known else None
-        rates[far] = Rate(far, estimate, threshold if known else None, int(impostors * far + 1e-9))
+        rates[far] = Rate(far, Estimate(tar, *bounds[name]), threshold, allowed[far])
     return ModeResult(
         accuracy=Estimate(folds.mean, *bounds["accuracy"]),
         accuracy_std=folds.std,
@@ -177,9 +201,9 @@ def measure(
 def _bounds(
     names: Sequence[str], scores: Floats, pairs: Pairs, replicates: int, seed: int
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Return the interval of every metric from the same replicates."""
+    """Return the interval of every metric from the same replicates; (None, None) where there is none."""
     if replicates == 0:
         return dict.fromkeys(names, (None, None))
     metrics = {name: make_metric(name) for name in names}
     drawn = bootstrap(metrics, scores, pairs, replicates=replicates, seed=seed)
-    return {name: interval(values) for name, values in drawn.items()}
+    return {name: interval(values) or (None, None) for name, values in drawn.items()}

@@ -11,6 +11,7 @@ from proxylesskd.evaluate.roc import Bools, Floats, Roc, roc_curve
 
 CURVE_POINTS = 400
 BINS = 80
+FINEST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class ModeResult:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: rates in [0, 1], thresholds as cosines in [-1, 1]."""
         curve = thin(self.roc())
-        edges = np.histogram_bin_edges(self.scores, BINS)
+        edges = bin_edges(self.scores)
         return {
             "accuracy": {**self.accuracy.to_dict(), "std": self.accuracy_std, "threshold": self.threshold},
             "auc": self.auc.to_dict(),
@@ -103,6 +104,13 @@ class ModeResult:
                 "impostor": np.histogram(self.scores[~self.same], edges)[0].tolist(),
             },
         }
+
+
+def bin_edges(scores: Floats) -> Floats:
+    """Return ``[BINS + 1]`` even edges around all scores, at least ``FINEST`` apart: a collapsed model has one score."""
+    low, high = float(scores.min()), float(scores.max())
+    room = max(0.0, FINEST * BINS - (high - low)) / 2
+    return np.linspace(low - room, high + room, BINS + 1)
 
 
 def thin(roc: Roc, points: int = CURVE_POINTS) -> Roc:

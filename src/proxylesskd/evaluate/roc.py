@@ -43,8 +43,17 @@ def check_scores(scores: Floats, same: Bools) -> None:
         raise UserError(
             f"expected finite scores, found {int((~np.isfinite(scores)).sum())} others; is the model sound?"
         )
+    check_kinds(same)
+
+
+def check_kinds(same: Bools) -> None:
+    """Stop on pairs that are all of one kind.
+
+    Raises:
+        UserError: there are no genuine or no impostor pairs.
+    """
     if same.all() or not same.any():
-        kind = "impostor" if same.all() else "genuine"
+        kind = "impostor" if same.any() else "genuine"
         raise UserError(f"expected genuine and impostor pairs, found no {kind} pair; add some to the pair list")
 
 
@@ -93,6 +102,17 @@ def equal_error_rate(roc: Roc) -> tuple[float, float]:
     rate = roc.far[left] + share * (roc.far[right] - roc.far[left])
     low, high = roc.threshold[right], roc.threshold[left]
     return float(rate), float(low if np.isinf(high) else high + share * (low - high))
+
+
+def impostors_allowed(far: float, total: npt.ArrayLike) -> Floats:
+    """Return the largest whole numbers whose share of ``total`` does not exceed ``far``.
+
+    Rounded like every FAR here: with 3,000 impostor pairs 1e-3 allows three, although 1e-3 is a little off in binary.
+    """
+    total = np.asarray(total, dtype=np.float64)
+    near = np.rint(far * total)
+    with np.errstate(invalid="ignore"):
+        return near - (near / total > far)
 
 
 def tar_at_far(roc: Roc, far: float) -> tuple[float, float]:

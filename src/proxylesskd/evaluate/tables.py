@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from proxylesskd.errors import UserError
 from proxylesskd.evaluate.result import Estimate, ModeResult
 
 if TYPE_CHECKING:
@@ -16,27 +17,51 @@ FEW = 10
 
 
 def comparison_table(results: Mapping[str, Evaluation], fars: tuple[float, ...] = (1e-2, 1e-3, 1e-4)) -> Table:
-    """Return one row per model and mode: accuracy, TAR at low FARs, AUC, each in % with its 95 % interval.
+    """Return one row per model and mode: accuracy, TAR at low FARs, AUC, each in % above its 95 % interval.
 
-    A rate that rests on fewer than ten impostor pairs is marked ``~``; one that the pairs cannot support is ``-``.
+    A rate that rests on fewer than ten impostor pairs is marked ``~``; one that the pairs cannot support, or that was
+    not asked for, is ``-``. Everything fits 80 columns, the width of a log.
+
+    Args:
+        results: by the name of the model, all on one verification set.
+        fars: false accept rates, of those evaluated.
+
+    Raises:
+        UserError: there are no results, or they are of different verification sets.
     """
+    from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    first = next(iter(results.values()))
-    unit = first.resampling["unit"]
-    genuine, impostor = int(first.single.same.sum()), int((~first.single.same).sum())
+    title, caption = _head(results)
     table = Table(
-        title=f"{first.pairs}: {genuine} genuine and {impostor} impostor pairs",
-        caption=f"% with 95 % bootstrap intervals over {unit}; ~ rests on fewer than {FEW} impostor pairs",
+        title=escape(title), caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
     )
-    for title in ("gallery", "probe", "accuracy", *(f"TAR@FAR={far:g}" for far in fars), "AUC"):
-        table.add_column(title, no_wrap=title not in ("gallery", "probe"))
+    for name in ("gallery", "probe"):
+        table.add_column(name, overflow="fold")
+    for name in ("accuracy", *(f"TAR@FAR\n{far:g}" for far in fars), "AUC"):
+        table.add_column(name, no_wrap=True)
     for name, result in results.items():
-        table.add_row(name, name, *_cells(result.single, fars))
+        table.add_row(escape(name), escape(name), *_cells(result.single, fars))
     for name, result in results.items():
         if result.cross is not None:
-            table.add_row(str(result.gallery), name, *_cells(result.cross, fars))
+            table.add_row(escape(str(result.gallery)), escape(name), *_cells(result.cross, fars))
     return table
+
+
+def _head(results: Mapping[str, Evaluation]) -> tuple[str, str]:
+    """Return what stands above and below the table: the pairs, and how to read a cell."""
+    sets = {(r.pairs, int(r.single.same.sum()), int((~r.single.same).sum())) for r in results.values()}
+    if len(sets) != 1:
+        found = " and ".join(sorted({f"'{name}'" for name, _, _ in sets})) or "none"
+        raise UserError(f"expected evaluations on one verification set, found {found}; evaluate all models on one")
+    (name, genuine, impostor), *_ = sets
+    units = sorted({r.resampling["unit"] for r in results.values() if r.resampling["replicates"]})
+    intervals = f" with 95 % bootstrap intervals over {' or '.join(units)}" if units else ""
+    return (
+        f"{name}: {genuine} genuine and {impostor} impostor pairs",
+        f"%{intervals}; ~ rests on fewer than {FEW} impostor pairs",
+    )
 
 
 def _cells(mode: ModeResult, fars: tuple[float, ...]) -> list[str]:
@@ -46,8 +71,8 @@ def _cells(mode: ModeResult, fars: tuple[float, ...]) -> list[str]:
 
 
 def percent(estimate: Estimate) -> str:
-    """Return ``93.1 [92.0, 94.2]``."""
+    """Return ``93.1`` and, on a second line, ``92.0-94.2``."""
     value = f"{100 * estimate.value:.1f}"
     if estimate.lower is None or estimate.upper is None:
         return value
-    return f"{value} [{100 * estimate.lower:.1f}, {100 * estimate.upper:.1f}]"
+    return f"{value}\n{100 * estimate.lower:.1f}-{100 * estimate.upper:.1f}"

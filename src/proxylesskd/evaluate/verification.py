@@ -35,16 +35,28 @@ class FoldAccuracy:
 def best_threshold(scores: Floats, same: Bools) -> float:
     """Return the threshold with the most right decisions: midway between two neighbouring scores.
 
-    Of several equally good ones the highest is taken.
+    Of several equally good ones the highest is taken: just above all scores where accepting nobody is as good.
     """
     order = np.argsort(-scores, kind="stable")
     ends = last_of_ties(scores[order])
     right = np.cumsum(np.where(same[order], 1, -1))[ends]  # relative to accepting nobody
     values = scores[order][ends]
     best = int(np.argmax(right))
-    if right[best] < 0:
+    if right[best] <= 0:
         return float(np.nextafter(values[0], np.inf))
-    return float(values[best] if best + 1 == len(values) else (values[best] + values[best + 1]) / 2)
+    value, below = float(values[best]), float(values[min(best + 1, len(values) - 1)])
+    middle = (value + below) / 2
+    return middle if middle > below else value  # between two neighbouring floats there is no middle
+
+
+def check_folds(fold: npt.NDArray[np.int64]) -> None:
+    """Stop on pairs ``[P]`` that are all in one fold.
+
+    Raises:
+        UserError: fewer than two folds.
+    """
+    if (fold == fold[0]).all():
+        raise UserError("expected at least two folds of pairs, found one; give a fold column or draw pairs anew")
 
 
 def fold_accuracy(scores: Floats, same: Bools, fold: npt.NDArray[np.int64]) -> FoldAccuracy:
@@ -59,9 +71,8 @@ def fold_accuracy(scores: Floats, same: Bools, fold: npt.NDArray[np.int64]) -> F
         UserError: fewer than two folds, or see :func:`proxylesskd.evaluate.roc.check_scores`.
     """
     check_scores(scores, same)
+    check_folds(fold)
     numbers = np.unique(fold)
-    if len(numbers) < 2:
-        raise UserError("expected at least two folds of pairs, found one; give a fold column or draw pairs anew")
     thresholds = [best_threshold(scores[fold != number], same[fold != number]) for number in numbers]
     correct = np.zeros(len(same), dtype=bool)
     for number, threshold in zip(numbers, thresholds, strict=True):
