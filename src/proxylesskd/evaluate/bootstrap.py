@@ -87,14 +87,16 @@ Metric = Callable[[Replicates], Floats]  # -> [R]
 
 def accuracy_metric(drawn: Replicates) -> Floats:
     """Return the share of right decisions, the folds' thresholds held."""
-    return drawn.right / (drawn.genuine_sums[:, -1] + drawn.impostor_sums[:, -1])
+    everything = drawn.genuine_sums[:, -1] + drawn.impostor_sums[:, -1]
+    return drawn.right / everything
 
 
 def area_metric(drawn: Replicates) -> Floats:
     """Return the area under each replicate's ROC, ties counting half."""
     ranking, sums = drawn.ranking, drawn.impostor_sums
     lost = sums.take(ranking.higher, axis=1) + sums.take(ranking.level, axis=1)  # [R, G], twice the lost comparisons
-    return 1.0 - np.einsum("rg,rg->r", drawn.genuine, lost) / (2.0 * drawn.genuine_sums[:, -1] * sums[:, -1])
+    weighed: Floats = np.einsum("rg,rg->r", drawn.genuine, lost)
+    return 1.0 - weighed / (2.0 * drawn.genuine_sums[:, -1] * sums[:, -1])
 
 
 def tar_metric(far: float) -> Metric:
@@ -105,10 +107,9 @@ def tar_metric(far: float) -> Metric:
     """
 
     def metric(drawn: Replicates) -> Floats:
-        most = impostors_allowed(far, drawn.impostor_sums[:, -1])
-        refused = [
-            np.searchsorted(row, limit, side="right") - 1 for row, limit in zip(drawn.impostor_sums, most, strict=True)
-        ]
+        sums = drawn.impostor_sums
+        most = impostors_allowed(far, sums[:, -1])
+        refused = [np.searchsorted(row, limit, side="right") - 1 for row, limit in zip(sums, most, strict=True)]
         accepted = drawn.ranking.accepted[refused]
         return drawn.genuine_sums[np.arange(len(most)), accepted] / drawn.genuine_sums[:, -1]
 

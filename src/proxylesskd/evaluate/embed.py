@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-
 from torch import Tensor
 
 from proxylesskd.data.pairs import Pairs

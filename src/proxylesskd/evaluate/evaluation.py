@@ -123,8 +123,8 @@ def evaluate(
         progress: draw progress bars.
 
     Raises:
-        UserError: dimensions of the two models differ, embeddings are not finite, the pairs are of one kind or in one fold, or
-            a rate or the number of replicates is out of range.
+        UserError: dimensions of the two models differ, embeddings are not finite, the pairs are of one kind or in one
+            fold, or a rate or the number of replicates is out of range.
     """
     from proxylesskd.teacher import as_embedder
 

@@ -107,7 +107,7 @@ class ModeResult:
 
 
 def bin_edges(scores: Floats) -> Floats:
-    """Return ``[BINS + 1]`` even edges around all scores, at least ``FINEST`` apart: a collapsed model has one score."""
+    """Return ``[BINS + 1]`` even edges around all scores, ``FINEST`` apart at least: a collapsed model has one."""
     low, high = float(scores.min()), float(scores.max())
     room = max(0.0, FINEST * BINS - (high - low)) / 2
     return np.linspace(low - room, high + room, BINS + 1)

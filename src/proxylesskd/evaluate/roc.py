@@ -112,7 +112,8 @@ def impostors_allowed(far: float, total: npt.ArrayLike) -> Floats:
     total = np.asarray(total, dtype=np.float64)
     near = np.rint(far * total)
     with np.errstate(invalid="ignore"):
-        return near - (near / total > far)
+        allowed: Floats = near - (near / total > far)
+    return allowed
 
 
 def tar_at_far(roc: Roc, far: float) -> tuple[float, float]:

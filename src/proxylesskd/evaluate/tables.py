@@ -34,9 +34,8 @@ def comparison_table(results: Mapping[str, Evaluation], fars: tuple[float, ...] 
     from rich.table import Table
 
     title, caption = _head(results)
-    table = Table(
-        title=escape(title), caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
-    )
+    table = Table(title=escape(title), caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.pad_edge = table.show_edge = False
     for name in ("gallery", "probe"):
         table.add_column(name, overflow="fold")
     for name in ("accuracy", *(f"TAR@FAR\n{far:g}" for far in fars), "AUC"):
