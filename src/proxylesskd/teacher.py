@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from proxylesskd.errors import UserError
 from proxylesskd.models.checkpoint import load_published, read_state_dict
 from proxylesskd.models.embedder import Embedder
+from proxylesskd.models.location import split_location
 from proxylesskd.models.onnx_graph import detected_scaling
 from proxylesskd.models.onnx_network import OnnxNetwork
 from proxylesskd.models.preprocess import Preprocessing
@@ -103,6 +104,7 @@ class Teacher:
     def describe(self) -> str:
         """Return one paragraph: dimension, input, preprocessing, and what was given, detected or assumed."""
         fields = self.preprocessing.to_dict()
+        # A property without a note was passed by whoever made this object.
         properties = [f"{key} {_plain(value)} ({self._notes.get(key, 'given')})" for key, value in fields.items()]
         batch = "any" if self.batch is None else f"{self.batch} (fixed)"
         return f"{self.name}: {self.dim}-d; {', '.join(properties)}; batch {batch}"
@@ -133,7 +135,8 @@ def load_teacher(
 
     Args:
         path: a run folder, a file of :func:`~proxylesskd.models.weights.save_model`, a checkpoint of another
-            project (``.pt``, ``.pth``, ``.safetensors``; needs ``architecture``), or an ``.onnx`` file.
+            project (``.pt``, ``.pth``, ``.safetensors``; needs ``architecture``), or an ``.onnx`` file. A
+            string may carry the options below as ``PATH:mean=127,std=128``; arguments go before them.
         architecture: name for :func:`~proxylesskd.models.registry.create_model`, for foreign checkpoints.
         dim: length of its embedding; default from the checkpoint, else 512.
         width: its width factor, default 1.
@@ -149,19 +152,12 @@ def load_teacher(
     Raises:
         UserError: nothing usable stands at the path, or the options contradict it.
     """
-    file = _locate(Path(path))
-    given = {"size": size, "mean": mean, "std": std, "order": order, "layout": layout}
-    given = {key: value for key, value in given.items() if value is not None}
-    if file.suffix == ".onnx":
-        _refuse_for_onnx(architecture=architecture, width=width)
-        teacher = _from_onnx(file, given, device, threads)
-    elif file.suffix == ".safetensors" and is_saved_model(file):
-        teacher = _from_saved(file, architecture, given, device)
-    else:
-        teacher = _from_foreign(file, architecture, (dim, width), given, device)
-    if dim not in (None, teacher.dim):
-        raise UserError(f"expected embeddings of dim={dim} from '{file}', found {teacher.dim}")
-    return teacher
+    plain, riding = split_location(path)
+    options: dict[str, Any] = dict(riding)
+    arguments = {"architecture": architecture, "dim": dim, "width": width, "order": order, "layout": layout}
+    arguments |= {"mean": mean, "std": std, "size": size}
+    options |= {key: value for key, value in arguments.items() if value is not None}
+    return _open(_locate(plain), options, device, threads)
 
 
 def as_embedder(model: Embedder | nn.Module | str | Path) -> Embedder:
@@ -178,7 +174,8 @@ def as_embedder(model: Embedder | nn.Module | str | Path) -> Embedder:
     if isinstance(model, nn.Module):
         spec = getattr(model, "spec", None)
         size = spec.image_size if isinstance(spec, ModelSpec) else Preprocessing().size
-        return teacher_of(model, Preprocessing(size=size))
+        preprocessing = Preprocessing(size=size)
+        return teacher_of(model, preprocessing, notes=dict.fromkeys(preprocessing.to_dict(), "assumed"))
     if hasattr(model, "embed") and hasattr(model, "dim"):
         return model
     raise UserError(f"expected an embedder, a torch module or a path, found {type(model).__name__}")
@@ -209,6 +206,20 @@ def _locate(path: Path) -> Path:
     raise UserError(f"expected {' or '.join(_RUN_FILES)} in the run folder '{path}', found neither")
 
 
+def _open(file: Path, options: dict[str, Any], device: str | torch.device | None, threads: int | None) -> Teacher:
+    architecture, dim, width = (options.pop(key, None) for key in ("architecture", "dim", "width"))
+    if file.suffix.lower() == ".onnx":
+        _refuse_for_onnx(architecture=architecture, width=width)
+        teacher = _from_onnx(file, options, device, threads)
+    elif file.suffix == ".safetensors" and is_saved_model(file):
+        teacher = _from_saved(file, architecture, options, device)
+    else:
+        teacher = _from_foreign(file, architecture, (dim, width), options, device)
+    if dim not in (None, teacher.dim):
+        raise UserError(f"expected embeddings of dim={dim} from '{file}', found {teacher.dim}")
+    return teacher
+
+
 def _from_onnx(path: Path, given: dict[str, Any], device: str | torch.device | None, threads: int | None) -> Teacher:
     network = OnnxNetwork(path, size=given.get("size"), device=device, threads=threads)
     if given.get("layout") not in (None, network.input.layout):
@@ -225,7 +236,7 @@ def _from_onnx(path: Path, given: dict[str, Any], device: str | torch.device | N
         path.stem,
         _fingerprint(network.digest, preprocessing),
         batch=network.batch,
-        notes=_given_noted(notes, given),
+        notes={**notes, **dict.fromkeys(given, "given")},
     )
 
 
@@ -235,7 +246,8 @@ def _from_saved(
     module, preprocessing = load_model(path, architecture=architecture)
     notes = dict.fromkeys(preprocessing.to_dict(), "from the file")
     preprocessing = dataclasses.replace(preprocessing, **given)
-    return teacher_of(_frozen(module, device), preprocessing, name=path.stem, notes=_given_noted(notes, given))
+    notes |= dict.fromkeys(given, "given")
+    return teacher_of(_frozen(module, device), preprocessing, name=path.stem, notes=notes)
 
 
 def _from_foreign(
@@ -258,7 +270,7 @@ def _from_foreign(
             architecture, dim=dim or _dim_of(state), width=width or 1.0, image_size=preprocessing.size
         )
     load_published(module, state)
-    notes = _given_noted(dict.fromkeys(preprocessing.to_dict(), "assumed"), given)
+    notes = {**dict.fromkeys(preprocessing.to_dict(), "assumed"), **dict.fromkeys(given, "given")}
     return teacher_of(_frozen(module, device), preprocessing, name=path.stem, notes=notes)
 
 
@@ -272,18 +284,15 @@ def _frozen(module: nn.Module, device: str | torch.device | None) -> nn.Module:
     return module.requires_grad_(False).eval().to(device or "cpu")
 
 
-def _given_noted(notes: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
-    return {**notes, **dict.fromkeys(given, "given")}
-
-
 def _dim_of(state: Mapping[str, Tensor]) -> int:
     bias = next((tensor for name, tensor in state.items() if name.endswith("features.bias")), None)
-    return 512 if bias is None else len(bias)
+    return 512 if bias is None else bias.numel()
 
 
 def _fingerprint(weights: str, preprocessing: Preprocessing) -> str:
-    settings = json.dumps(preprocessing.to_dict(), sort_keys=True)
-    return hashlib.sha256(f"{weights} {settings}".encode()).hexdigest()
+    # 128 and 128.0 are the same setting.
+    fields = {k: v if isinstance(v, str) else float(v) for k, v in preprocessing.to_dict().items()}
+    return hashlib.sha256(f"{weights} {json.dumps(fields, sort_keys=True)}".encode()).hexdigest()
 
 
 def _plain(value: object) -> str:

@@ -65,7 +65,7 @@ class _Trap:
 def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path: Path, new_format: bool) -> None:
     sprung, path = tmp_path / "sprung", tmp_path / "evil.pth"
     torch.save({**STATE, "evil": _Trap(sprung)}, path, _use_new_zipfile_serialization=new_format)
-    with pytest.raises(UserError, match="refused .*other pickles can execute code") as caught:
+    with pytest.raises(UserError, match=r"refused .*other pickles can execute code") as caught:
         read_state_dict(path)
     assert "\n" not in str(caught.value)
     assert not sprung.exists()
@@ -97,7 +97,7 @@ def test_a_mapping_that_contains_itself(tmp_path: Path) -> None:
     endless: dict[str, object] = {"a": torch.zeros(1)}
     endless["state_dict"] = endless
     torch.save(endless, tmp_path / "c.pt")
-    with pytest.raises(UserError, match="expected named tensors .*found a mapping with 'a', 'state_dict'"):
+    with pytest.raises(UserError, match=r"expected named tensors .*found a mapping with 'a', 'state_dict'"):
         read_state_dict(tmp_path / "c.pt")
 
 
@@ -111,7 +111,7 @@ def test_no_tensors(tmp_path: Path, content: object, found: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not really", b"hello world"])
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.pt").write_bytes(content)
-    with pytest.raises(UserError, match="(expected a PyTorch checkpoint|refused)"):
+    with pytest.raises(UserError, match=r"(expected a PyTorch checkpoint|refused)"):
         read_state_dict(tmp_path / "c.pt")
 
 

@@ -96,7 +96,7 @@ def test_a_free_size_is_the_callers(tmp_path: Path) -> None:
     path = write_graph(tmp_path / "m.onnx", size="side")
     assert OnnxNetwork(path, size=SIZE, threads=1).dim == DIM
     fixed = write_graph(tmp_path / "f.onnx")
-    with pytest.raises(UserError, match="expected size=16 .* found size=32"):
+    with pytest.raises(UserError, match=r"expected size=16 .* found size=32"):
         OnnxNetwork(fixed, size=32)
 
 

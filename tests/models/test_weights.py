@@ -12,7 +12,7 @@ from torch import nn
 from proxylesskd.errors import UserError
 from proxylesskd.models import create_model, spec_of
 from proxylesskd.models.preprocess import Preprocessing
-from proxylesskd.models.weights import is_saved_model, load_model, read_metadata, save_model
+from proxylesskd.models.weights import check_fit, is_saved_model, load_model, read_metadata, read_tensors, save_model
 
 KEY = "proxylesskd.model"
 PREPARE = Preprocessing(size=32, mean=127.0, std=128.0, order="bgr")
@@ -66,7 +66,7 @@ def test_a_crash_leaves_the_old_file_and_nothing_else(saved: Path, monkeypatch: 
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", crash)
-    with pytest.raises(UserError, match="able to write .* disk full"):
+    with pytest.raises(UserError, match=r"able to write .* disk full"):
         save_model(saved, _model(), PREPARE)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
@@ -83,7 +83,7 @@ def test_a_model_without_spec_cannot_be_saved(tmp_path: Path) -> None:
         save_model(tmp_path / "x.safetensors", nn.Flatten(), PREPARE)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x10\x00\x00\x00\x00\x00\x00\x00{\"a\": nonsense}"])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b'\x10\x00\x00\x00\x00\x00\x00\x00{"a": nonsense}'])
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
@@ -106,7 +106,7 @@ def test_a_foreign_safetensors_file(tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     assert not is_saved_model(path)
-    with pytest.raises(UserError, match="without a spec.*name its architecture"):
+    with pytest.raises(UserError, match=r"without a spec.*name its architecture"):
         load_model(path)
 
 
@@ -114,7 +114,7 @@ def test_a_foreign_safetensors_file(tmp_path: Path) -> None:
 def test_a_header_that_is_none(saved: Path, text: str) -> None:
     other = saved.with_name("o.safetensors")
     safetensors.torch.save_file({"a": torch.zeros(1)}, other, {KEY: text})
-    with pytest.raises(UserError, match="expected a (JSON header|model file of format 1)"):
+    with pytest.raises(UserError, match=r"expected a (JSON header|model file of format 1)"):
         load_model(other)
 
 
@@ -167,3 +167,14 @@ def test_ones_own_module_loads_when_it_is_named(tmp_path: Path, monkeypatch: pyt
     save_model("own.safetensors", model, Preprocessing(size=16))
     loaded, _ = load_model("own.safetensors", architecture="own_linear:net")
     assert torch.equal(loaded[1].weight, model[1].weight)
+
+
+def test_misfits_of_a_bare_module_are_named_by_its_class() -> None:
+    with pytest.raises(UserError, match=r"expected weights of Linear, found others in x: missing bias"):
+        check_fit(nn.Linear(1, 1), {"weight": torch.zeros(1, 1)}, "x")
+
+
+def test_reading_tensors_of_another_file(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"no")
+    with pytest.raises(UserError, match="expected a safetensors file"):
+        read_tensors(tmp_path / "x.safetensors")
