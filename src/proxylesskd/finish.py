@@ -14,11 +14,8 @@ from proxylesskd.errors import CorruptImageError, UserError
 from proxylesskd.evaluate import Evaluation, evaluate
 from proxylesskd.export.ship import Shipment, ship
 from proxylesskd.models.embedder import Embedder
-from proxylesskd.models.weights import load_model
+from proxylesskd.models.weights import RUN_WEIGHTS, load_model
 from proxylesskd.report.wrong_pairs import most_wrong_pairs, save_wrong_pairs
-
-# What a run leaves: `distill` a student, `train` a model with its own classifier.
-WEIGHTS = ("student.safetensors", "model.safetensors")
 
 
 def evaluate_into(
@@ -63,9 +60,9 @@ def export_run(run: str | Path, images: Source | str, *, count: int = 64) -> Shi
         UserError: the folder holds no finished run, the source no readable face, or the file fails its check.
     """
     run = Path(run)
-    weights = next((run / name for name in WEIGHTS if (run / name).is_file()), None)
+    weights = next((run / name for name in RUN_WEIGHTS if (run / name).is_file()), None)
     if weights is None:
-        raise UserError(f"expected {' or '.join(WEIGHTS)} in '{run}', found neither; is the run finished?")
+        raise UserError(f"expected {' or '.join(RUN_WEIGHTS)} in '{run}', found neither; is the run finished?")
     model, preprocessing = load_model(weights)
     source = open_source(images) if isinstance(images, str) else images
     return ship(run, model, preprocessing, images=_faces(source, count), name=weights.stem)

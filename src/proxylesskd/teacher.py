@@ -17,16 +17,15 @@ from proxylesskd.errors import UserError
 from proxylesskd.models.checkpoint import load_published, read_state_dict
 from proxylesskd.models.embedder import Embedder
 from proxylesskd.models.location import split_location
-from proxylesskd.models.onnx_graph import detected_scaling
+from proxylesskd.models.onnx_graph import detected_scaling, recorded_preprocessing
 from proxylesskd.models.onnx_network import OnnxNetwork
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.registry import ModelSpec, create_model
 from proxylesskd.models.torch_network import TorchNetwork
-from proxylesskd.models.weights import is_saved_model, load_model
+from proxylesskd.models.weights import RUN_WEIGHTS, is_saved_model, load_model
 
 Order = Literal["rgb", "bgr"]
 Layout = Literal["nchw", "nhwc"]
-_RUN_FILES = ("teacher.safetensors", "student.safetensors")
 
 
 class Teacher:
@@ -200,10 +199,12 @@ def _locate(path: Path) -> Path:
         raise UserError(f"expected a model file or a run folder, found nothing at '{path}'")
     if not path.is_dir():
         return path
-    for name in _RUN_FILES:
+    for name in RUN_WEIGHTS:
         if (path / name).is_file():
             return path / name
-    raise UserError(f"expected {' or '.join(_RUN_FILES)} in the run folder '{path}', found neither")
+    raise UserError(
+        f"expected {' or '.join(RUN_WEIGHTS)} in the run folder '{path}', found neither; is the run finished?"
+    )
 
 
 def _open(file: Path, options: dict[str, Any], device: str | torch.device | None, threads: int | None) -> Teacher:
@@ -226,9 +227,10 @@ def _from_onnx(path: Path, given: dict[str, Any], device: str | torch.device | N
         raise UserError(f"expected layout={network.input.layout} by the input of '{path}', found {given['layout']}")
     mean, std, why = detected_scaling(network.graph)
     found = {"size": network.size, "mean": mean, "std": std, "order": "rgb", "layout": network.input.layout}
-    why_size = "detected" if network.input.size else "assumed"
+    why_size, recorded = "detected" if network.input.size else "assumed", recorded_preprocessing(network.graph)
     notes = {"size": why_size, "mean": why, "std": why, "order": "assumed", "layout": "detected"}
-    preprocessing = Preprocessing.from_dict({**found, **given})
+    notes |= dict.fromkeys(recorded, "from the file")
+    preprocessing = Preprocessing.from_dict({**found, **recorded, **given})
     return Teacher(
         network,
         preprocessing,

@@ -29,7 +29,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything the verbs leave behind, made once."""
     here: Path = tmp_path_factory.mktemp("house")
     write_faces(here / "train", identities=6, images=8)
-    write_faces(here / "test", identities=12, images=4, first=100)
+    write_faces(here / "test", identities=24, images=4, first=100)
     run("pairs", here / "test", "-o", here / "test" / "pairs.csv", "--genuine", 40, "--impostor", 80)
     data = f"data.train=folder:{here / 'train'}"
     check = f"data.check={here / 'test' / 'pairs.csv'}"

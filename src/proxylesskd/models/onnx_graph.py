@@ -7,6 +7,7 @@ first or last. Everything here reads or edits the graph; nothing runs it.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,22 @@ def leading_affine(model: Any) -> tuple[float, float]:
             break
         scale, offset, name = scale * step[0], offset * step[0] + step[1], node.output[0]
     return scale, offset
+
+
+def recorded_preprocessing(model: Any) -> dict[str, Any]:
+    """Return the preprocessing that our own export writes into a file's metadata, or nothing for foreign files.
+
+    Raises:
+        UserError: the record is there and cannot be read.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == "preprocessing"), None)
+    if text is None:
+        return {}
+    try:
+        record = json.loads(text)
+        return {key: record[key] for key in ("size", "mean", "std", "order", "layout")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"expected the ONNX metadata 'preprocessing' of an export, found {text[:80]!r}") from error
 
 
 def detected_scaling(model: Any) -> tuple[float, float, str]:

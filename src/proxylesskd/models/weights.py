@@ -19,6 +19,8 @@ from proxylesskd.errors import UserError
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.registry import ModelSpec, build, create_model, registered_factory, spec_of
 
+# What a run folder holds: `distill` leaves a student, `train` a model with its own classifier.
+RUN_WEIGHTS = ("student.safetensors", "model.safetensors")
 _KEY = "proxylesskd.model"
 _FORMAT = 1
 
