@@ -40,7 +40,9 @@ def embed(faces: list[bytes], teacher: Path) -> Floats:
     wanted = [value for value in model.graph.input if value.name in used]  # some files list weights here too
     del model.graph.input[:]
     model.graph.input.extend(wanted)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     rows = []
     for face in faces:

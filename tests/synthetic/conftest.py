@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ LOCALS += ["mouth-scale-horiz-incr", "chin-width-incr", "cheek-x-incr", "forehea
 ACTIONS = ["browInnerUp", "eyeBlinkLeft", "eyeBlinkRight", "jawOpen", "mouthSmileLeft", "mouthSmileRight"]
 
 
-def ball(centre: np.ndarray, radii: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+def make_ball(centre: np.ndarray, radii: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     """Return vertices and outward triangles of an ellipsoid."""
     down = np.linspace(0.03, np.pi - 0.03, rows)[:, None]
     around = np.linspace(0, 2 * np.pi, columns, endpoint=False)[None]
@@ -32,10 +33,10 @@ def ball(centre: np.ndarray, radii: np.ndarray, rows: int, columns: int) -> tupl
 
 
 def make_head() -> Head:
-    skull, faces = ball(CENTRE, RADII, 40, 48)
+    skull, faces = make_ball(CENTRE, RADII, 40, 48)
     parts, triangles, kinds, eyes = [skull], [faces], [np.full(len(faces), SKIN)], []
     for sign in (-1, 1):
-        eye, eye_faces = ball(np.array([sign * 0.308, 7.284, 1.32]), np.full(3, 0.14), 10, 12)
+        eye, eye_faces = make_ball(np.array([sign * 0.308, 7.284, 1.32]), np.full(3, 0.14), 10, 12)
         start = sum(len(p) for p in parts)
         eyes.append(np.arange(start, start + len(eye)))
         parts.append(eye)
@@ -73,6 +74,11 @@ def make_head() -> Head:
         lips=(np.hypot(place[..., 0] / 0.26, (place[..., 1] - 6.61) / 0.09) < 1).astype(np.float32),
         lid=np.linalg.norm(place[:, :, None] - eye_fronts, axis=-1).min(-1).astype(np.float32),
     )
+
+
+@pytest.fixture
+def ball() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    return make_ball
 
 
 @pytest.fixture(scope="session")

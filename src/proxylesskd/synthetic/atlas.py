@@ -45,7 +45,10 @@ def _sample_image(path: Path, texture: Floats) -> Floats:
 
 def _nearest(points: Floats, others: Floats) -> Floats:
     """Return the distance [N] of each point [N, 3] to the nearest of others [R, 3]."""
-    nearest: Floats = np.sqrt(((points[:, None] - others) ** 2).sum(-1).min(-1))
+    square = np.full(len(points), np.inf, np.float32)
+    for other in others:  # one at a time, for all distances at once would not fit a small machine
+        np.minimum(square, ((points - other) ** 2).sum(1), out=square)
+    nearest: Floats = np.sqrt(square)
     return nearest
 
 
@@ -62,7 +65,8 @@ def bake_maps(
         lips: the assets' mask of the lips.
 
     Returns:
-        place [ROWS, COLUMNS, 3], share of lip [ROWS, COLUMNS], distance to the rim of a lid [ROWS, COLUMNS].
+        place [ROWS, COLUMNS, 3], share of lip [ROWS, COLUMNS], distance to the rim of a lid
+        [ROWS, COLUMNS] (1 where it is far).
     """
     flat = atlas_coordinates(vertices) * np.array([COLUMNS, ROWS], np.float32)
     reach = np.hypot(vertices[:, 0], vertices[:, 2] - AXIS)
@@ -77,7 +81,9 @@ def bake_maps(
     place = np.where(hit, (vertices[corners] * share).sum(2), _cylinder())
     lip = np.where(hit[..., 0], _sample_image(lips, (texture[corners] * share).sum(2)), 0)
     lip = np.max([np.roll(lip, shift, 0) for shift in (-2, -1, 0, 1, 2)], axis=0)  # closes the slit between the lips
-    lid = np.stack([_nearest(row, rim) for row in place])
+    lid = np.full((ROWS, COLUMNS), 1.0, np.float32)
+    around = ((place > rim.min(0) - 0.35) & (place < rim.max(0) + 0.35)).all(-1)
+    lid[around] = _nearest(place[around], rim)
     return place.astype(np.float32), lip.astype(np.float32), lid.astype(np.float32)
 
 

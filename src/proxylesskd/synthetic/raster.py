@@ -127,8 +127,9 @@ def vertex_normals(vertices: Floats, triangles: Ints) -> Floats:
     normals = np.zeros_like(vertices)
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        p, q = vertices[b] - vertices[a], vertices[c] - vertices[a]
-        n0, n1, n2 = p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]
+        px, py, pz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
+        qx, qy, qz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        n0, n1, n2 = py * qz - pz * qy, pz * qx - px * qz, px * qy - py * qx
         for corner in (a, b, c):
             normals[corner, 0] += n0
             normals[corner, 1] += n1

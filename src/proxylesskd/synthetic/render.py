@@ -8,7 +8,6 @@ import numpy as np
 
 from proxylesskd.synthetic.accessories import worn_things
 from proxylesskd.synthetic.arrays import Bytes, Floats, Ints
-from proxylesskd.synthetic.atlas import view_basis
 from proxylesskd.synthetic.background import draw_background
 from proxylesskd.synthetic.camera import Camera, aligned_camera, landmarks, posed, rotation
 from proxylesskd.synthetic.glasses import Thing
@@ -17,29 +16,28 @@ from proxylesskd.synthetic.head import CLOTH, EYE, MOUTH, SKIN, TEETH, Head
 from proxylesskd.synthetic.person import Person
 from proxylesskd.synthetic.photograph import develop
 from proxylesskd.synthetic.raster import (
-    FAR,
     draw_strands,
     empty_buffers,
     fill_triangles,
-    splat_depth,
     vertex_normals,
 )
 from proxylesskd.synthetic.shade import ATTRIBUTES, EXTRA, EYE_LOOK, LIT, NORMAL, OPEN, PLAIN_LOOK, SKIN_LOOK, shade
+from proxylesskd.synthetic.shadow import lit_shares, shadow_map
 from proxylesskd.synthetic.variation import Light, Variation
-
-SIZE = 224  # rendered at twice the final side
-SHADOW = 96  # side of the shadow map
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Posed surfaces: vertices [V, 3] and triangles [T, 3] of head and things worn, and the hair's points."""
+    """Posed surfaces: vertices [V, 3] and triangles [T, 3] of head and things worn, colours [V - head, 3] of the
+    things, and the points [N, K, 3] of the hair.
+    """
 
     vertices: Floats
     normals: Floats
     triangles: Ints
     looks: Bytes
     hair: Floats
+    colours: Floats
 
 
 def expressed(head: Head, vertices: Floats, actions: dict[str, float]) -> Floats:
@@ -59,29 +57,6 @@ def eye_directions(head: Head, vertices: Floats, gaze: tuple[float, float]) -> F
     return turned
 
 
-def lit_shares(points: Floats, blockers: Scene, light: Light) -> Floats:
-    """Return the share 0..1 [N] of the key light that reaches posed points, by a soft shadow map."""
-    basis = view_basis(light.direction)
-    reach = np.float32(2.6)
-
-    def seen_from_light(p: Floats) -> Floats:
-        q = p @ basis.T
-        q[..., :2] = (q[..., :2] / reach + 0.5) * SHADOW
-        return q
-
-    depth, index, weights = empty_buffers(SHADOW, SHADOW)
-    fill_triangles(seen_from_light(blockers.vertices), blockers.triangles, depth, index, weights)
-    splat_depth(seen_from_light(blockers.hair.reshape(-1, 3)), depth)
-    q = seen_from_light(points)
-    column, row = (np.clip(q[:, i].astype(int), 1, SHADOW - 2) for i in (0, 1))
-    lit = np.zeros(len(points), np.float32)
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            behind = depth[row + dy, column + dx]
-            lit += (behind <= FAR) | (q[:, 2] > behind - 0.09)
-    return 1 - np.float32(light.shadow) * (1 - lit / 9)
-
-
 def _attributes(head: Head, scene: Scene, lit: Floats, variation: Variation, rest: Floats) -> Floats:
     """Return what is interpolated over the head's triangles [V, ATTRIBUTES]."""
     count = len(head.vertices)
@@ -91,6 +66,7 @@ def _attributes(head: Head, scene: Scene, lit: Floats, variation: Variation, res
     table[:count, OPEN] = 0.12 + 0.88 * np.minimum(head.openness * 1.15, 1)
     table[:, LIT] = lit
     table[:count, EXTRA : EXTRA + 2] = head.atlas
+    table[count:, EXTRA : EXTRA + 3] = scene.colours
     for kind, colour in ((MOUTH, (0.3, 0.07, 0.07)), (TEETH, (0.72, 0.66, 0.56)), (CLOTH, variation.cloth)):
         table[head.triangles[head.kind == kind], EXTRA : EXTRA + 3] = np.asarray(colour, np.float32)
     table[head.triangles[head.kind == TEETH], OPEN] = 0.55
@@ -131,20 +107,21 @@ def _build_scene(
     strands = person.strands
     roots = (rest[strands.corners] * strands.weights[..., None]).sum(1)
     hair = posed(roots[:, None] + strands.offsets * _flattened(roots, variation), turn)
-    return Scene(vertices, vertex_normals(vertices, joined), joined, np.concatenate(looks), hair)
+    colours = np.concatenate([np.zeros((0, 3), np.float32)] + [thing.colours for thing in things])
+    return Scene(vertices, vertex_normals(vertices, joined), joined, np.concatenate(looks), hair, colours)
 
 
-def _draw_hair(scene: Scene, person: Person, camera: Camera, light: Light, depth: Floats, image: Floats) -> None:
+def _draw_hair(
+    scene: Scene, person: Person, camera: Camera, light: Light, shadows: Floats, depth: Floats, image: Floats
+) -> None:
     """Draw the strands over the picture."""
-    if not len(scene.hair):
+    count, steps = scene.hair.shape[:2]
+    if not count:
         return
-    lit = lit_shares(scene.hair.reshape(-1, 3)[::2], scene, light).repeat(2)[
-        : scene.hair.shape[0] * scene.hair.shape[1]
-    ]
-    lamp = np.stack([light.direction, light.key, light.sky, light.ground]).astype(np.float32)
-    tones = light_strands(scene.hair, person.strands.tone, lit.reshape(scene.hair.shape[:2]), lamp)
-    lifted = scene.hair + np.array([0, 0, 0.015], np.float32)
-    points = camera.project(lifted)
+    sampled = scene.hair[:, ::2].reshape(-1, 3)  # shadows are soft: every other point will do
+    lit = lit_shares(sampled, shadows, light.direction, light.shadow).reshape(count, -1).repeat(2, 1)[:, :steps]
+    tones = light_strands(scene.hair, person.strands.tone, np.ascontiguousarray(lit), light.table())
+    points = camera.project(scene.hair + np.array([0, 0, 0.015], np.float32))
     order = np.argsort(-scene.hair[..., 2].mean(1))
     taper = np.linspace(1.0, 0.55, points.shape[1], dtype=np.float32)
     radius = 0.5 * camera.scale() * person.strands.thickness[:, None] * taper
@@ -163,26 +140,21 @@ def render(head: Head, person: Person, variation: Variation, size: int = 112) ->
         variation: how.
         size: final side; the picture is rendered at twice as many pixels.
     """
-    side = 2 * size
+    light, turn = variation.light, rotation(variation.yaw, variation.pitch, variation.roll)
     rest = expressed(head, person.vertices, variation.actions)
-    turn = rotation(variation.yaw, variation.pitch, variation.roll)
-    camera = aligned_camera(posed(landmarks(head, rest), turn), variation.distance, side)
+    camera = aligned_camera(posed(landmarks(head, rest), turn), variation.distance, 2 * size)
     things = worn_things(head, rest, person.glasses, variation)
     scene = _build_scene(head, person, rest, [t for t in things if not t.clear], variation, turn)
-    lit = lit_shares(scene.vertices, scene, variation.light)
-    table = _attributes(head, scene, lit, variation, rest)
-    start = len(rest)
-    for thing in (t for t in things if not t.clear):
-        table[start : start + len(thing.vertices), EXTRA : EXTRA + 3] = thing.colours
-        start += len(thing.vertices)
-    light = variation.light
-    lamp = np.stack([light.direction, light.key, light.sky, light.ground]).astype(np.float32)
+    shadows = shadow_map(scene.vertices, scene.triangles, scene.hair, light.direction)
     rng = np.random.default_rng(variation.seed)
-    image = draw_background(rng, side)
-    depth, index, weights = empty_buffers(side, side)
+    image = draw_background(rng, 2 * size)
+    depth, index, weights = empty_buffers(2 * size, 2 * size)
     fill_triangles(camera.project(scene.vertices), scene.triangles, depth, index, weights)
-    shade(index, weights, scene.triangles, scene.looks, table, person.albedo, person.iris, person.gloss, lamp, image)
-    _draw_hair(scene, person, camera, light, depth, image)
+    lit = lit_shares(scene.vertices, shadows, light.direction, light.shadow)
+    table = _attributes(head, scene, lit, variation, rest)
+    paint = (person.albedo, person.iris, person.gloss, light.table())
+    shade(index, weights, scene.triangles, scene.looks, table, *paint, image)
+    _draw_hair(scene, person, camera, light, shadows, depth, image)
     for thing in (t for t in things if t.clear):
         _overlay_lens(thing, posed(thing.vertices, turn), camera, depth, image, light)
     return develop(image, variation.lens, rng, size)

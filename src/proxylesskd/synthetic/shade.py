@@ -119,6 +119,8 @@ def shade(
                 eye_colour(a[EXTRA], a[EXTRA + 1], a[EXTRA + 2], iris, colour)
                 light_pixel(a, 1.6, 160.0, 0.2, light, colour)
             else:
-                colour[:] = a[EXTRA : EXTRA + 3]
+                for c in range(3):
+                    colour[c] = a[EXTRA + c]
                 light_pixel(a, 0.05, 20.0, 0.05, light, colour)
-            image[row, column] = colour
+            for c in range(3):
+                image[row, column, c] = colour[c]

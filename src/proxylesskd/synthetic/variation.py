@@ -40,6 +40,10 @@ class Light:
     ground: Floats
     shadow: float
 
+    def table(self) -> Floats:
+        """Return direction, key, sky and ground as rows [4, 3]."""
+        return np.stack([self.direction, self.key, self.sky, self.ground]).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Lens:
