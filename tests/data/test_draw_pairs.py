@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxylesskd.data.draw_pairs import draw_pairs
+from proxylesskd.data.draw_pairs import _unrank, draw_pairs
 from proxylesskd.errors import UserError
 
 
@@ -50,6 +51,19 @@ def test_every_possible_pair_can_be_asked_for() -> None:
     everything = {frozenset(p) for p in itertools.combinations(range(6), 2)}
     pairs, *_ = draw_pairs(labels, all_usable(labels), genuine=4, impostor=11, folds=1, seed=3)
     assert {frozenset(p) for p in pairs.tolist()} == everything
+
+
+def test_no_impostor_pair_twice_where_drawing_at_random_would_repeat_itself() -> None:
+    check(np.repeat(np.arange(10), 3), 0, 100, 1, 0)  # 405 are possible
+
+
+def test_unranking_counts_through_the_pairs() -> None:
+    expected = sorted(itertools.combinations(range(9), 2), key=lambda pair: pair[::-1])
+    assert _unrank(np.arange(36)).tolist() == [list(pair) for pair in expected]
+    edges = [s * (s - 1) // 2 + d for s in (1000, 10**6, 3 * 10**7) for d in (-1, 0, 1)]
+    for rank, (first, second) in zip(edges, _unrank(np.array(edges)).tolist(), strict=True):
+        assert second == (1 + math.isqrt(1 + 8 * rank)) // 2
+        assert first == rank - second * (second - 1) // 2
 
 
 def test_genuine_pairs_are_spread_over_identities() -> None:

@@ -44,6 +44,8 @@ def test_counts_sizes_and_corrupt(tmp_path: Path) -> None:
 def test_mean_face(tmp_path: Path) -> None:
     source = FolderSource(write_faces(tmp_path / "faces", 2, 2))
     each = [np.asarray(Image.open(io.BytesIO(source.read(i)[0]))).astype(float) for i in range(4)]
+    (source.root / source.name(2)).write_bytes(b"broken")
+    del each[2]
     expected = np.mean(each, axis=0).transpose(2, 0, 1)
     found = inspect_source(source).mean_face
     assert found.dtype == np.uint8

@@ -171,8 +171,12 @@ def test_more_than_float_labels_can_count_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_beyond_exact_floats_every_header_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write(tmp_path / "s", [*SET[:4], b"\xee" * len(SET[4]), *SET[5:]])  # inside an identity
+    assert RecordSource(root).labels.tolist() == [0, 0, 1, 1, 1]
     monkeypatch.setattr(recordio, "EXACT", 5)
-    assert RecordSource(write(tmp_path / "s", SET)).labels.tolist() == [0, 0, 1, 1, 1]
+    with pytest.raises(UserError, match="no RecordIO magic"):
+        RecordSource(root)
+    assert RecordSource(write(tmp_path / "t", SET)).labels.tolist() == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("missing", ["train.rec", "train.idx"])
