@@ -202,9 +202,8 @@ def _locate(path: Path) -> Path:
     for name in RUN_WEIGHTS:
         if (path / name).is_file():
             return path / name
-    raise UserError(
-        f"expected {' or '.join(RUN_WEIGHTS)} in the run folder '{path}', found neither; is the run finished?"
-    )
+    names = " or ".join(RUN_WEIGHTS)
+    raise UserError(f"expected {names} in the run folder '{path}', found neither; is the run finished?")
 
 
 def _open(file: Path, options: dict[str, Any], device: str | torch.device | None, threads: int | None) -> Teacher:
@@ -261,10 +260,7 @@ def _from_foreign(
 ) -> Teacher:
     state = read_state_dict(path)
     if architecture is None:
-        raise UserError(
-            f"'{path}' does not say its architecture; name it, such as architecture='iresnet50' "
-            "(a model of ONNX needs none)"
-        )
+        raise UserError(f"'{path}' does not say its architecture; name it, such as architecture='iresnet50'")
     dim, width = dimensions
     preprocessing = Preprocessing(**given)
     with torch.random.fork_rng(devices=[]):

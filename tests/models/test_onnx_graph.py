@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +18,9 @@ from proxylesskd.models.onnx_graph import (
     leading_affine,
     output_shapes,
     read_graph,
+    recorded_preprocessing,
 )
+from proxylesskd.models.preprocess import Preprocessing
 from tests.models.graphs import DIM, SIZE, write_graph
 
 HALF = np.array(0.5, np.float32)
@@ -79,6 +83,24 @@ def test_scaling_is_read_from_the_first_nodes(
     mean, std, why = detected_scaling(model)
     assert (mean, std) == scaling
     assert (why == "assumed") == (scaling == (127.5, 127.5))
+
+
+def _recorded(path: Path, text: str) -> Any:
+    model, _ = read_graph(write_graph(path))
+    model.metadata_props.add(key="preprocessing", value=text)
+    return model
+
+
+def test_what_an_export_recorded(tmp_path: Path) -> None:
+    fields = Preprocessing(size=16, mean=1.0, std=2.0, order="bgr").to_dict()
+    assert recorded_preprocessing(_recorded(tmp_path / "m.onnx", json.dumps({**fields, "more": 1}))) == fields
+    assert recorded_preprocessing(read_graph(tmp_path / "m.onnx")[0]) == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"size": 16}', "3"])
+def test_a_record_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="expected the ONNX metadata 'preprocessing'"):
+        recorded_preprocessing(_recorded(tmp_path / "m.onnx", text))
 
 
 def test_a_constant_minus_the_pixels_turns_the_sign(tmp_path: Path) -> None:

@@ -41,6 +41,10 @@ def test_fields_survive_a_file() -> None:
     ("fields", "message"),
     [
         ({"size": 0}, "positive input size"),
+        ({"size": 10**9}, "up to 4096"),
+        ({"size": 1.5}, "positive input size"),
+        ({"mean": "much"}, "finite mean"),
+        ({"std": float("nan")}, "finite non-zero std"),
         ({"std": 0}, "non-zero std"),
         ({"order": "gbr"}, r"rgb\|bgr"),
         ({"layout": "chw"}, r"nchw\|nhwc"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,9 +32,12 @@ class Preprocessing:
     layout: Literal["nchw", "nhwc"] = "nchw"
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.std == 0:
+        # Files say these too, hence the types and the upper limit.
+        numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in (self.mean, self.std))
+        if not numbers or self.std == 0 or not isinstance(self.size, int) or not 1 <= self.size <= 4096:
             raise UserError(
-                f"expected a positive input size and a non-zero std, found size={self.size}, std={self.std}"
+                "expected a positive input size up to 4096, a finite mean and a finite non-zero std, "
+                f"found size={self.size}, mean={self.mean}, std={self.std}"
             )
         if self.order not in ("rgb", "bgr") or self.layout not in ("nchw", "nhwc"):
             raise UserError(
