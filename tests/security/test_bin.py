@@ -38,7 +38,7 @@ def saved(tmp_path: Path, data: bytes) -> Path:
     return tmp_path / "set.bin"
 
 
-def refused(path: Path, message: str) -> None:
+def assert_refused(path: Path, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         read_pairs(path)
     assert "\n" not in str(caught.value)
@@ -67,7 +67,7 @@ def test_a_call_is_refused_and_not_made(tmp_path: Path, protocol: int, place: st
         "beside": ([png(0), png(1)], [True], call),
     }[place]
     path = saved(tmp_path, pickle.dumps(content, protocol=protocol))
-    refused(path, r"found a call to \w+\.system; nothing of it was executed")
+    assert_refused(path, r"found a call to \w+\.system; nothing of it was executed")
     assert not witness.exists()
     pickle.loads(path.read_bytes())
     assert witness.exists(), "the file was harmless: the test would prove nothing"
@@ -95,7 +95,7 @@ def test_other_calls_are_refused(
     tmp_path: Path, function: Callable[..., Any], args: tuple[Any, ...], name: str, protocol: int
 ) -> None:
     data = pickle.dumps(([Call(function, *args), b"x"], [True]), protocol=protocol)
-    refused(saved(tmp_path, data), name)
+    assert_refused(saved(tmp_path, data), name)
 
 
 HAND_MADE = {
@@ -134,7 +134,7 @@ HAND_MADE = {
 @pytest.mark.parametrize("case", HAND_MADE)
 def test_hand_made_files_are_refused(tmp_path: Path, case: str) -> None:
     data, message = HAND_MADE[case]
-    refused(saved(tmp_path, data), message)
+    assert_refused(saved(tmp_path, data), message)
 
 
 @pytest.mark.parametrize(
@@ -153,35 +153,35 @@ def test_hand_made_files_are_refused(tmp_path: Path, case: str) -> None:
     ],
 )
 def test_other_contents_are_refused(tmp_path: Path, content: Any, message: str) -> None:
-    refused(saved(tmp_path, pickle.dumps(content, protocol=4)), message)
+    assert_refused(saved(tmp_path, pickle.dumps(content, protocol=4)), message)
 
 
 def test_arrays_must_have_the_size_of_their_data(tmp_path: Path) -> None:
     data = pickle.dumps(([np.arange(7, dtype=np.uint8), b"x"], [True]), protocol=4)
     shape = b"K\x07\x85"
     assert data.count(shape) == 1
-    refused(saved(tmp_path, data.replace(shape, b"K\x09\x85")), "an array whose size is not that of its data")
+    assert_refused(saved(tmp_path, data.replace(shape, b"K\x09\x85")), "an array whose size is not that of its data")
     huge = b"\x8a\x08" + struct.pack("<q", 2**62) + b"\x85"
-    refused(saved(tmp_path, data.replace(shape, huge)), "size is not that of its data|damaged")
+    assert_refused(saved(tmp_path, data.replace(shape, huge)), "size is not that of its data|damaged")
 
 
 def test_one_text_encoded_a_million_times_fills_no_memory(tmp_path: Path) -> None:
     text = b"X" + struct.pack("<I", 1_000_000) + b"a" * 1_000_000
     again = b"h\x00h\x01h\x02\x86R0" * 10_000  # 10 GB if it were done
     start = b"\x80\x02]" + text + b"q\x010X\x06\x00\x00\x00latin1q\x020c_codecs\nencode\nq\x000"
-    refused(saved(tmp_path, start + again + b"."), "more bytes made from the file than are in it")
+    assert_refused(saved(tmp_path, start + again + b"."), "more bytes made from the file than are in it")
 
 
 def test_too_many_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bin_pickle, "MAX_INSTRUCTIONS", 100)
-    refused(saved(tmp_path, b"\x80\x02" + b"N" * 1000 + b"."), "more than 100 instructions")
+    assert_refused(saved(tmp_path, b"\x80\x02" + b"N" * 1000 + b"."), "more than 100 instructions")
 
 
 def test_too_large_a_file(tmp_path: Path) -> None:
     path = saved(tmp_path, b"")
     with path.open("r+b") as file:
         file.truncate(bin_pickle.MAX_FILE_BYTES + 1)
-    refused(path, "more than 4 GiB")
+    assert_refused(path, "more than 4 GiB")
 
 
 def test_an_unreadable_file(tmp_path: Path) -> None:
