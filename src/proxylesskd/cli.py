@@ -99,8 +99,12 @@ def pairs(
     from proxylesskd.data.pairs import make_pairs, write_bin, write_pairs_csv
     from proxylesskd.data.source import open_source
 
-    drawn = make_pairs(open_source(source), genuine=genuine, impostor=impostor, seed=seed)
-    (write_bin if out.suffix == ".bin" else write_pairs_csv)(drawn, out)
+    faces = open_source(source)
+    drawn = make_pairs(faces, genuine=genuine, impostor=impostor, seed=seed)
+    if out.suffix == ".bin":
+        write_bin(drawn, out)
+    else:
+        write_pairs_csv(drawn, out, root=getattr(faces, "root", None))
     typer.echo(f"{len(drawn.same)} pairs of {len(drawn.images)} images: {out}")
 
 
@@ -231,6 +235,9 @@ def _close_run(run: Run) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; wrong input is one line on standard error and exit code 2."""
+    from proxylesskd.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
     try:
         code: Any = app(arguments, standalone_mode=True)
     except UserError as error:

@@ -90,7 +90,7 @@ def _draw_pairs(place: Path, out: Path, seed: int) -> Pairs:
     source = open_source(f"folder:{place / 'test'}")
     pairs = make_pairs(source, genuine=3000, impostor=30000, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
-    write_pairs_csv(pairs, out / "test-pairs.csv")
+    write_pairs_csv(pairs, out / "test-pairs.csv", root=place / "test")
     return pairs
 
 

@@ -22,10 +22,14 @@ Section = TypeVar("Section")
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Where the images come from: ``train`` is a source URI, ``check`` a verification set looked at while training."""
+    """Where the images come from: ``train`` is a source URI, ``check`` a verification set looked at while training.
+
+    ``check_root`` is the folder of the images of a pair list that does not lie beside them.
+    """
 
     train: str = ""
     check: str = ""
+    check_root: str = ""
     workers: int = 2
 
 

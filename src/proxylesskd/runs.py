@@ -27,7 +27,7 @@ from proxylesskd.methods.alone import Alone
 from proxylesskd.methods.method import Method
 from proxylesskd.methods.proxyless import Proxyless
 from proxylesskd.models.preprocess import Preprocessing
-from proxylesskd.models.registry import create_model
+from proxylesskd.models.registry import create_model, memory_format_of
 from proxylesskd.models.weights import save_model
 from proxylesskd.recipe import Recipe
 from proxylesskd.training.log import MetricsLog
@@ -205,6 +205,7 @@ def _fit(
             accumulate=plan.accumulate,
             autocast=plan.autocast,
             device=device,
+            channels_last=memory_format_of(method.student) == torch.channels_last,
             checkpoints=out / "checkpoints",
             checkpoint_every=plan.checkpoint_every,
             resume=resume,
@@ -231,7 +232,7 @@ def _to_device(method: Method, device: torch.device) -> None:
 def _shaping(recipe: Recipe) -> dict[str, Any]:
     """Return what must be equal when a run is resumed: all but the things that leave its result as it is."""
     settings = recipe.to_dict()
-    for section, key in (("data", "workers"), ("data", "check"), ("method", "engine")):
+    for section, key in (("data", "workers"), ("data", "check"), ("data", "check_root"), ("method", "engine")):
         settings[section].pop(key)
     for key in ("log_every", "check_every", "checkpoint_every"):
         settings["train"].pop(key)
@@ -251,7 +252,7 @@ def _preparer(recipe: Recipe) -> Callable[[Tensor, Tensor, int], Tensor]:
 
 def _checker(recipe: Recipe) -> Check:
     """Return what is measured while training: single-model accuracy and TAR@FAR=1e-2 on the verification set."""
-    pairs: Pairs = read_pairs(recipe.data.check)
+    pairs: Pairs = read_pairs(recipe.data.check, recipe.data.check_root or None)
     preprocessing = Preprocessing(size=recipe.model.image_size)
 
     def check(student: nn.Module, _step: int) -> Mapping[str, float]:
