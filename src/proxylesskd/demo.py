@@ -18,7 +18,7 @@ from proxylesskd.classifier.inherit import inherit_best
 from proxylesskd.data.pairs import Pairs, make_pairs, write_pairs_csv
 from proxylesskd.data.source import open_source
 from proxylesskd.errors import UserError
-from proxylesskd.evaluate import Evaluation, comparison_table, paired_difference
+from proxylesskd.evaluation import Evaluation, comparison_table, paired_difference
 from proxylesskd.finish import evaluate_into, export_run
 from proxylesskd.recipe import Recipe, load_recipe
 from proxylesskd.report.page import write_report

@@ -11,7 +11,7 @@ from proxylesskd.data.decode import decode
 from proxylesskd.data.pairs import Pairs
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import CorruptImageError, UserError
-from proxylesskd.evaluate import Evaluation, evaluate
+from proxylesskd.evaluation import Evaluation, evaluate
 from proxylesskd.export.ship import Shipment, ship
 from proxylesskd.models.embedder import Embedder
 from proxylesskd.models.weights import RUN_WEIGHTS, load_model
@@ -42,7 +42,7 @@ def evaluate_into(
         name: of the model, for tables.
 
     Raises:
-        UserError: as :func:`proxylesskd.evaluate.evaluate`.
+        UserError: as :func:`proxylesskd.evaluation.evaluate`.
     """
     folder = Path(folder)
     result = evaluate(model, pairs, gallery=gallery, flip=flip, replicates=replicates, seed=seed, name=name)

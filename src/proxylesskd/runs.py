@@ -256,7 +256,7 @@ def _checker(recipe: Recipe) -> Check:
     preprocessing = Preprocessing(size=recipe.model.image_size)
 
     def check(student: nn.Module, _step: int) -> Mapping[str, float]:
-        from proxylesskd.evaluate import evaluate
+        from proxylesskd.evaluation import evaluate
         from proxylesskd.teacher import teacher_of
 
         result = evaluate(teacher_of(student, preprocessing), pairs, replicates=0).single

@@ -10,7 +10,7 @@ import pytest
 
 from proxylesskd.data.pairs import Pairs
 from proxylesskd.errors import UserError
-from proxylesskd.evaluate.evaluation import Evaluation, measure
+from proxylesskd.evaluation.evaluation import Evaluation, measure
 from proxylesskd.export.measured import read_evaluation
 
 
