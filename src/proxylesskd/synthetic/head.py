@@ -15,7 +15,7 @@ import numpy as np
 
 from proxylesskd.synthetic.arrays import Bytes, Flags, Floats, Ints, Names
 
-FORMAT = 10  # raise when the content of the cached file changes
+FORMAT = 11  # raise when the content of the cached file changes
 SKIN, EYE, MOUTH, TEETH, CLOTH = range(5)
 
 

@@ -44,7 +44,7 @@ def expressed(head: Head, vertices: Floats, actions: dict[str, float]) -> Floats
     """Return vertices [V, 3] with expressions added; names the head does not have are passed over."""
     strength = np.array([actions.get(name, 0.0) for name in head.action_names.tolist()], np.float32)
     used = np.abs(strength) > 1e-3
-    moved: Floats = vertices + np.tensordot(strength[used], head.actions[used], 1)
+    moved: Floats = vertices + np.einsum("a,avx->vx", strength[used], head.actions[used])
     return moved
 
 

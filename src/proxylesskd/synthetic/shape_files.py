@@ -70,9 +70,9 @@ def read_shapes(folder: Path, row_of: Ints, rows: int) -> dict[str, Any]:
     local, macro = _local_files(folder), _macro_files(folder)
     actions = sorted((folder / "faceunits01/targets/faceunits").glob("*.target"))
     return {
-        "macro": np.stack([offsets(path) for path in macro]).astype(np.float16),
+        "macro": np.stack([offsets(path) for path in macro]).astype(np.float32),
         "macro_names": np.array([_stem(path) for path in macro]),
-        "local": np.stack([[offsets(path) for path in pair] for pair in local]).astype(np.float16),
+        "local": np.stack([[offsets(path) for path in pair] for pair in local]).astype(np.float32),
         "local_names": np.array([_stem(pair[0]) for pair in local]),
         "actions": np.stack([offsets(path) for path in actions]).astype(np.float32),
         "action_names": np.array([_stem(path) for path in actions]),

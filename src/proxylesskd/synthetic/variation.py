@@ -128,7 +128,7 @@ def _draw_lens(rng: np.random.Generator) -> Lens:
     """Draw the camera: mostly good, now and then blurred, coarse, noisy or grey."""
     cast = rng.normal(0, 0.035)
     return Lens(
-        blur=float(rng.uniform(0.3, 1.6)) if rng.random() < 0.3 else 0.0,
+        blur=float(rng.uniform(0.3, 1.3)) if rng.random() < 0.25 else 0.0,
         noise=float(rng.uniform(0.002, 0.012) if rng.random() < 0.8 else rng.uniform(0.012, 0.035)),
         rows=int(rng.integers(28, 72)) if rng.random() < 0.15 else 112,
         contrast=float(rng.normal(1.0, 0.1)),
