@@ -105,3 +105,16 @@ def test_synthesize_says_what_is_wrong(tmp_path: Path, head: Head) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="folder to write to"):
         synthesize(tmp_path / "file", identities=1, images=1, progress=False)
+
+
+@pytest.mark.usefixtures("cached_head")
+def test_other_faces_are_not_mixed_in(tmp_path: Path) -> None:
+    for _ in range(2):  # making the same faces again is fine, and mends what was interrupted
+        synthesize(tmp_path, identities=1, images=1, workers=1)
+    before = digest(tmp_path)
+    with pytest.raises(UserError, match="no other faces"):
+        synthesize(tmp_path, identities=1, images=2, workers=1, progress=False)
+    assert digest(tmp_path) == before
+    (tmp_path / "synthetic.json").unlink()
+    with pytest.raises(UserError, match="no other faces"):
+        synthesize(tmp_path, identities=1, images=1, workers=1, progress=False)

@@ -93,7 +93,24 @@ def _version() -> str:
     return importlib.metadata.version(proxylesskd.__name__)
 
 
-def _prepare(out: Path, progress: bool) -> None:
+def _check_empty(out: Path, counts: dict[str, int]) -> None:
+    """Refuse to mix these faces with others that lie there already.
+
+    Raises:
+        UserError: faces lie in ``out`` that were not made, or begun, with the same numbers.
+    """
+    taken = any((out / part).is_dir() and any((out / part).iterdir()) for part in ("train", "test"))
+    if not taken:
+        return
+    try:
+        before = json.loads((out / "synthetic.json").read_text())
+    except (OSError, ValueError):
+        before = {}
+    if {name: before.get(name) for name in counts} != counts:
+        raise UserError(f"expected no other faces in '{out}', found some; choose another --out or remove them")
+
+
+def _prepare(progress: bool) -> None:
     """Build and cache what every worker loads: the head, and the compiled loops."""
     from rich.console import Console
 
@@ -102,6 +119,14 @@ def _prepare(out: Path, progress: bool) -> None:
     console = Console(stderr=True, quiet=not progress)
     load_head(lambda line: console.print(line))
     face_jpeg(0, 0, 0)
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder if it is missing.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -124,7 +149,7 @@ def synthesize(
     Every picture is a pure function of (seed, identity, image), so the number of workers changes nothing.
 
     Args:
-        out: folder, made if missing; files of the same names are replaced.
+        out: folder, made if missing. Faces made there before with the same numbers are made again.
         identities: number of training identities.
         images: pictures of each identity.
         test_identities: number of held-out identities.
@@ -133,14 +158,18 @@ def synthesize(
         progress: show a progress bar on standard error.
 
     Raises:
-        UserError: a count is negative, nothing is wanted, ``out`` cannot be written, or a package of the
-            extra ``synthetic`` is missing.
+        UserError: a count is negative, nothing is wanted, ``out`` cannot be written or holds other
+            faces, or a package of the extra ``synthetic`` is missing.
     """
     check_counts(identities=identities, images=images, test_identities=test_identities, seed=seed)
     if images == 0 or identities + test_identities == 0:
         raise UserError("expected at least 1 identity and 1 image, found 0; raise --identities or --images")
     require_packages()
-    _prepare(out, progress)
+    counts = {"identities": identities, "images": images, "test_identities": test_identities, "seed": seed}
+    _check_empty(out, counts)
+    _make_folder(out)
+    _write_note(out, counts)
+    _prepare(progress)
     tasks = _plan(out, identities, images, test_identities, seed)
     from rich.progress import track
 
@@ -152,5 +181,3 @@ def synthesize(
     )
     for _ in done:
         pass
-    counts = {"identities": identities, "images": images, "test_identities": test_identities, "seed": seed}
-    _write_note(out, counts)
