@@ -107,7 +107,7 @@ def test_embeddings_that_are_not_finite_or_not_unit_name_the_image(value: float)
 
 def test_what_an_embedder_refuses_names_the_batch() -> None:
     names = [f"someone/{i}.jpg" for i in range(5)]
-    with pytest.raises(UserError, match="among the images 'someone/2.jpg' to 'someone/3.jpg': expected finite"):
+    with pytest.raises(UserError, match=r"among the images 'someone/2.jpg' to 'someone/3.jpg': expected finite"):
         embed_images(Refusing(), marked(5, 3), batch=2, names=names)
     with pytest.raises(UserError, match="among the images '4' to '4'"):
         embed_images(Refusing(), marked(5, 4), batch=2)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_histogram_counts_by_loops() -> None:
     for kind, counts in ((True, told["genuine"]), (False, told["impostor"])):
         mine = scores[same == kind].tolist()
         below = [sum(score < edge for score in mine) for edge in edges[:-1]] + [len(mine)]
-        assert counts == [high - low for low, high in zip(below, below[1:], strict=False)]
+        assert counts == [high - low for low, high in pairwise(below)]
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-17, 1e-9, 1e-3, 0.08, 1.7])

@@ -109,7 +109,7 @@ def test_other_verification_sets_are_not_set_side_by_side() -> None:
     one = evaluation("a", mode(0))
     shorter = replace(one.single, same=one.single.same[:-1])
     for other in (replace(one, pairs="lfw"), replace(one, single=shorter)):
-        with pytest.raises(UserError, match="on one verification set, found 'made'|'lfw' and 'made'"):
+        with pytest.raises(UserError, match=r"on one verification set, found 'made'|'lfw' and 'made'"):
             comparison_table({"a": one, "b": other})
     with pytest.raises(UserError, match="found none"):
         comparison_table({})

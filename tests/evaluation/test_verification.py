@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tests.evaluation.samples import Bools, Floats, tied_scores
 def thresholds_to_try(scores: Floats) -> list[float]:
     """From the strictest: above all, between neighbours, the lowest."""
     distinct = sorted(set(scores.tolist()), reverse=True)
-    between = [(high + low) / 2 for high, low in zip(distinct, distinct[1:], strict=False)]
+    between = [(high + low) / 2 for high, low in pairwise(distinct)]
     return [float(np.nextafter(distinct[0], np.inf)), *between, distinct[-1]]
 
 
