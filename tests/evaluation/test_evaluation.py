@@ -198,8 +198,11 @@ def test_models_of_other_dimensions(faces: Pairs) -> None:
 def test_a_diverged_student_names_an_image(faces: Pairs) -> None:
     module = tiny_student(8).eval()
     torch.nn.init.constant_(module[2].weight, float("nan"))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="image"):
+    with pytest.raises(UserError, match=f"among the images '{faces.image_names[0]}' to"):
         evaluate(module, faces, replicates=0)
+    sound = tiny_student(8).eval()
+    with pytest.raises(UserError, match=f"among the images '{faces.image_names[0]}' to"):
+        evaluate(sound, faces, gallery=module, replicates=0)
 
 
 class Untouched(ColourEmbedder):

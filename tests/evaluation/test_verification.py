@@ -83,6 +83,16 @@ def test_nobody_is_accepted_where_that_is_best() -> None:
     assert best_threshold(scores, np.array([True, True, True])) == 0.1
 
 
+def test_a_score_at_the_threshold_is_accepted() -> None:
+    """Each fold's scores of 0 and 1 put the threshold of the other at 0.5, where its own third score lies."""
+    scores = np.array([1.0, 0.0, 0.5, 1.0, 0.0, 0.5])
+    same = np.array([True, False, True, True, False, False])
+    found = fold_accuracy(scores[:5], same[:5], np.array([0, 0, 0, 1, 1]))
+    assert found.correct.tolist() == [True, True, True, True, True]
+    found = fold_accuracy(scores[[0, 1, 3, 4, 5]], same[[0, 1, 3, 4, 5]], np.array([0, 0, 1, 1, 1]))
+    assert found.correct.tolist() == [True, True, True, True, False]
+
+
 def test_one_score_for_all() -> None:
     scores, same = np.full(40, 0.25), np.arange(40) % 4 == 0
     found = fold_accuracy(scores, same, np.repeat(np.arange(4), 10))
