@@ -152,7 +152,8 @@ def test_one_score_for_all_is_a_coin(value: float) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_saved_is_strict_json(seed: int) -> None:
     scores, same = tied_scores(1 + 3 * seed, 40 - 5 * seed, seed=seed)
-    json.dumps(measure(scores, set_of(same), replicates=5, fars=(1.0, 0.5, 1e-1, 1e-3)).to_dict(), allow_nan=False)
+    told = measure(scores, set_of(same), replicates=5, fars=(1.0, 0.5, 1e-1, 1e-3)).to_dict()
+    assert strictly(json.dumps(told, allow_nan=False)) == told
 
 
 def plain_scores(gallery: ColourEmbedder, probe: ColourEmbedder, pairs: Pairs) -> np.ndarray:
