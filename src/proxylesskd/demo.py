@@ -19,8 +19,10 @@ from proxylesskd.data.pairs import Pairs, make_pairs, write_pairs_csv
 from proxylesskd.data.source import open_source
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation import Evaluation, comparison_table, paired_difference
+from proxylesskd.export.ship import Shipment
 from proxylesskd.finish import evaluate_into, export_run
 from proxylesskd.recipe import Recipe, load_recipe
+from proxylesskd.report.differences import PairedDifference, save_differences
 from proxylesskd.report.page import write_report
 
 IDENTITIES, IMAGES, TEST_IDENTITIES = 200, 20, 100
@@ -63,8 +65,11 @@ def run_demo(out: str | Path, *, seed: int = 0, faces: str | Path | None = None,
     _train(place, out, seed, quiet, console)
     results = _evaluate(out, pairs, seed, console)
     console.print(comparison_table(results))
-    console.print(_verdict(results, pairs, seed))
-    shipment = export_run(out / "student", f"folder:{place / 'test'}")
+    verdicts = [_verdict(results, pairs, mode, seed) for mode in ("single", "cross")]
+    save_differences(out / "student", verdicts)
+    for verdict in verdicts:
+        console.print(verdict.sentence())
+    shipment = _ship(out, place, console)
     page = write_report(out / "student")
     console.print(f"student: {shipment.export.path} ({shipment.export.size / 1e6:.2f} MB), card: {shipment.card}")
     console.print(f"done in {time.monotonic() - began:.0f} s")
@@ -123,11 +128,17 @@ def _evaluate(out: Path, pairs: Pairs, seed: int, console: Console) -> dict[str,
     return results
 
 
-def _verdict(results: dict[str, Evaluation], pairs: Pairs, seed: int) -> str:
-    """Return the paired bootstrap of ProxylessKD against the student alone, in words."""
-    ours, alone = results["ProxylessKD"].single, results["student alone"].single
-    difference = paired_difference(ours.scores, alone.scores, pairs, metric=f"tar@far={FAR:g}", seed=seed)
-    return (
-        f"ProxylessKD minus student alone, TAR@FAR={FAR:g}: {100 * difference.value:+.1f} points, "
-        f"95 % interval {100 * difference.lower:+.1f} to {100 * difference.upper:+.1f} (paired bootstrap)"
-    )
+def _verdict(results: dict[str, Evaluation], pairs: Pairs, mode: str, seed: int) -> PairedDifference:
+    """Return the paired bootstrap of ProxylessKD against the student alone."""
+    names = ("ProxylessKD", "student alone")
+    scores = [results[name].modes()[mode].scores for name in names]
+    found = paired_difference(*scores, pairs, metric=f"tar@far={FAR!r}", seed=seed)
+    return PairedDifference(*names, f"{mode}-model", f"TAR@FAR={FAR:g}", found.value, found.lower, found.upper)
+
+
+def _ship(out: Path, place: Path, console: Console) -> Shipment:
+    """Export teacher and student, so that the report can set their sizes and speeds side by side."""
+    console.rule("export to ONNX, checked on held-out faces")
+    faces = open_source(f"folder:{place / 'test'}")
+    export_run(out / "teacher", faces)
+    return export_run(out / "student", faces)
