@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from statistics import NormalDist
 
 import numpy as np
@@ -33,7 +34,7 @@ def sets() -> dict[str, Pairs]:
 def once(name: str, scores: Floats, pairs: Pairs) -> float:
     """A metric without weights, from the plain curve."""
     if name == "accuracy":
-        return float(fold_accuracy(scores, pairs.same, pairs.fold).correct.mean())
+        return fold_accuracy(scores, pairs.same, pairs.fold).mean
     roc = roc_curve(scores, pairs.same)
     return area_under(roc) if name == "auc" else tar_at_far(roc, float(name.split("=")[1]))[0]
 
@@ -45,7 +46,9 @@ def resampled(name: str, scores: Floats, pairs: Pairs, counts: Floats) -> float:
     if same.all() or not same.any():
         return float("nan")
     if name == "accuracy":
-        return float(fold_accuracy(scores, pairs.same, pairs.fold).correct[repeated].mean())
+        correct = fold_accuracy(scores, pairs.same, pairs.fold).correct[repeated]
+        fold = pairs.fold[repeated]
+        return float(np.mean([correct[fold == number].mean() for number in set(fold.tolist())]))
     roc = roc_curve(scores[repeated], same)
     return area_under(roc) if name == "auc" else tar_at_far(roc, float(name.split("=")[1]))[0]
 
@@ -99,6 +102,23 @@ def test_without_resampling_a_metric_is_the_plain_one(name: str) -> None:
         assert found == pytest.approx([once(name, scores, pairs)], abs=1e-12), kind
         if name.startswith("tar"):
             assert found[0] == best_tar(scores, pairs.same, far_of(name))
+
+
+def test_interval_of_accuracy_is_that_of_the_mean_over_uneven_folds() -> None:
+    """One large fold that is hard and four small ones that are easy: over all pairs the accuracy would be far lower."""
+    same = np.arange(1000) % 2 == 0
+    fold = np.maximum(np.arange(1000) - 955, 0) // 9
+    pairs = dataclasses.replace(set_of(same), fold=fold.astype(np.int64))
+    noise = np.random.default_rng(0).normal(0, np.where(fold == 0, 1.0, 0.01))
+    scores = same + noise
+    found = fold_accuracy(scores, pairs.same, pairs.fold)
+    bounds = interval(bootstrap({"accuracy": make_metric("accuracy")}, scores, pairs, replicates=200)["accuracy"])
+    assert bounds is not None
+    assert found.mean - found.correct.mean() > 0.1
+    assert bounds[0] <= found.mean <= bounds[1]
+    perfect = paired_difference(same.astype(np.float64), scores, pairs, metric="accuracy", replicates=200)
+    assert perfect.value == pytest.approx(1 - found.mean)
+    assert perfect.lower <= perfect.value <= perfect.upper
 
 
 def test_one_score_for_all() -> None:

@@ -26,7 +26,9 @@ class Ranking:
         accepted: ``[I + 1]`` genuine pairs that score higher than each impostor pair, at last all of them.
         higher: ``[G]`` impostor pairs that score higher than each genuine pair.
         level: ``[G]`` impostor pairs that score as high or higher.
-        right: ``[P]`` whether a pair is decided rightly with its fold's threshold.
+        by_fold: ``[P]`` positions in genuine and then impostor pairs, fold after fold.
+        starts: ``[F]`` where each fold begins in ``by_fold``.
+        right: ``[P]`` whether a pair is decided rightly with its fold's threshold, in the order of ``by_fold``.
     """
 
     genuine: Ints
@@ -34,6 +36,8 @@ class Ranking:
     accepted: Ints
     higher: Ints
     level: Ints
+    by_fold: Ints
+    starts: Ints
     right: Bools
 
     @classmethod
@@ -45,7 +49,10 @@ class Ranking:
         falling_g, falling_i = -scores[genuine], -scores[impostor]
         accepted = np.append(np.searchsorted(falling_g, falling_i, side="left"), len(genuine))
         higher, level = (np.searchsorted(falling_i, falling_g, side=side) for side in ("left", "right"))
-        return cls(genuine, impostor, accepted, higher, level, right)
+        ranked = np.concatenate([genuine, impostor])
+        by_fold = np.argsort(pairs.fold[ranked], kind="stable")
+        starts = np.unique(pairs.fold[ranked[by_fold]], return_index=True)[1]
+        return cls(genuine, impostor, accepted, higher, level, by_fold, starts, right[ranked[by_fold]])
 
 
 @dataclass(frozen=True)
@@ -57,13 +64,15 @@ class Replicates:
         genuine: ``[R, G]`` weights of the genuine pairs.
         genuine_sums: ``[R, G + 1]`` how much the best 0, 1, 2, … genuine pairs weigh together.
         impostor_sums: ``[R, I + 1]`` the same of the impostor pairs.
-        right: ``[R]`` how much the rightly decided pairs weigh.
+        decided: ``[R, F]`` how much the pairs of each fold weigh.
+        right: ``[R, F]`` how much the rightly decided ones among them weigh.
     """
 
     ranking: Ranking
     genuine: Floats
     genuine_sums: Floats
     impostor_sums: Floats
+    decided: Floats
     right: Floats
 
     @classmethod
@@ -71,8 +80,11 @@ class Replicates:
         """Weigh the pairs by how often the units were drawn ``[R, units]``."""
         genuine = resampling.weights(drawn, ranking.genuine)
         impostor = resampling.weights(drawn, ranking.impostor)
-        right = genuine @ ranking.right[ranking.genuine] + impostor @ ranking.right[ranking.impostor]
-        return cls(ranking, genuine, _sums(genuine), _sums(impostor), right)
+        by_fold = np.concatenate([genuine, impostor], axis=1).take(ranking.by_fold, axis=1)  # [R, P]
+        decided = np.add.reduceat(by_fold, ranking.starts, axis=1)
+        by_fold *= ranking.right
+        right = np.add.reduceat(by_fold, ranking.starts, axis=1)
+        return cls(ranking, genuine, _sums(genuine), _sums(impostor), decided, right)
 
 
 def _sums(weights: Floats) -> Floats:
@@ -86,9 +98,13 @@ Metric = Callable[[Replicates], Floats]  # -> [R]
 
 
 def accuracy_metric(drawn: Replicates) -> Floats:
-    """Return the share of right decisions, the folds' thresholds held."""
-    everything = drawn.genuine_sums[:, -1] + drawn.impostor_sums[:, -1]
-    return drawn.right / everything
+    """Return the mean over folds of the share of right decisions, as it is reported; the folds' thresholds are held.
+
+    A fold of which no pair was drawn is left out.
+    """
+    shares = np.divide(drawn.right, drawn.decided, out=np.zeros_like(drawn.right), where=drawn.decided > 0)
+    mean: Floats = shares.sum(axis=1) / (drawn.decided > 0).sum(axis=1)
+    return mean
 
 
 def area_metric(drawn: Replicates) -> Floats:
