@@ -16,6 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
+	rm -rf demo
 	$(BIN)/proxylesskd demo --out demo
 
 lint: $(STAMP)

@@ -26,6 +26,7 @@ from proxylesskd.report.differences import PairedDifference, save_differences
 from proxylesskd.report.page import write_report
 
 IDENTITIES, IMAGES, TEST_IDENTITIES = 200, 20, 100
+GENUINE, IMPOSTOR = 3000, 30000
 FAR = 1e-2
 
 # Equal for everybody. Crops and colours stand in for the variety that a few thousand images lack.
@@ -93,7 +94,7 @@ def _synthesize(place: Path, seed: int, quiet: bool, console: Console) -> Path:
 
 def _draw_pairs(place: Path, out: Path, seed: int) -> Pairs:
     source = open_source(f"folder:{place / 'test'}")
-    pairs = make_pairs(source, genuine=3000, impostor=30000, seed=seed)
+    pairs = make_pairs(source, genuine=GENUINE, impostor=IMPOSTOR, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     write_pairs_csv(pairs, out / "test-pairs.csv", root=place / "test")
     return pairs
@@ -130,10 +131,11 @@ def _evaluate(out: Path, pairs: Pairs, seed: int, console: Console) -> dict[str,
 
 def _verdict(results: dict[str, Evaluation], pairs: Pairs, mode: str, seed: int) -> PairedDifference:
     """Return the paired bootstrap of ProxylessKD against the student alone."""
-    names = ("ProxylessKD", "student alone")
-    scores = [results[name].modes()[mode].scores for name in names]
-    found = paired_difference(*scores, pairs, metric=f"tar@far={FAR!r}", seed=seed)
-    return PairedDifference(*names, f"{mode}-model", f"TAR@FAR={FAR:g}", found.value, found.lower, found.upper)
+    ours, alone = (results[name].modes()[mode].scores for name in ("ProxylessKD", "student alone"))
+    found = paired_difference(ours, alone, pairs, metric=f"tar@far={FAR!r}", seed=seed)
+    return PairedDifference(
+        "ProxylessKD", "student alone", f"{mode}-model", f"TAR@FAR={FAR:g}", found.value, found.lower, found.upper
+    )
 
 
 def _ship(out: Path, place: Path, console: Console) -> Shipment:
