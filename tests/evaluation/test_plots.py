@@ -48,6 +48,21 @@ def test_curves_show_the_best_rates(drawn: list[tuple[Floats, Floats, str]]) -> 
             assert tar == best_tar(*sets[label], far)
 
 
+def test_the_legend_names_every_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """matplotlib leaves labels with a leading underscore out of a legend."""
+    named: list[str] = []
+    legend = matplotlib.axes.Axes.legend
+
+    def spy(self: matplotlib.axes.Axes, **look: object) -> object:
+        made = legend(self, **look)
+        named.extend(text.get_text() for text in made.get_texts())
+        return made
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "legend", spy)
+    roc_svg({"_student": curve(1), "teacher": curve(2)})
+    assert [name.strip() for name in named] == ["_student", "teacher"]
+
+
 def test_a_curve_that_starts_late_is_drawn_from_the_left(drawn: list[tuple[Floats, Floats, str]]) -> None:
     """With tied scores the first attainable rate may be far right; until there nobody is accepted."""
     same = np.arange(40) < 20

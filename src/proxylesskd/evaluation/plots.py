@@ -73,8 +73,8 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
 
 
 def _plain(text: str) -> str:
-    """Keep matplotlib from reading formulas into the names of files and models."""
-    return text.replace("$", r"\$")
+    """Keep matplotlib from reading formulas into the names of files and models, and from hiding ``_names``."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def _svg(figure: Any) -> str:
