@@ -25,7 +25,7 @@ from proxylesskd.recipe import Recipe, load_recipe
 from proxylesskd.report.differences import PairedDifference, save_differences
 from proxylesskd.report.page import write_report
 
-IDENTITIES, IMAGES, TEST_IDENTITIES = 200, 20, 100
+IDENTITIES, IMAGES, TEST_IDENTITIES = 200, 20, 150
 GENUINE, IMPOSTOR = 3000, 30000
 FAR = 1e-2
 
@@ -42,7 +42,7 @@ COMMON = (
     "augment.blur=0.1",
     "augment.low_resolution=0.1",
 )
-TEACHER = (*COMMON, "method.name=alone", "model.name=iresnet18", "model.width=0.25", "train.epochs=12")
+TEACHER = (*COMMON, "method.name=alone", "model.name=iresnet18", "model.width=0.25", "train.epochs=8")
 STUDENT = (*COMMON, "model.name=mobilefacenet", "model.width=0.25", "train.epochs=6")
 
 
