@@ -41,10 +41,10 @@ class Remembered:
         return self._known[key]
 
 
-def classifier_of(teacher: Embedder, faces: str, path: Path) -> pk.InheritedClassifier:
+def classifier_of(teacher: Embedder, faces: str, images: int, path: Path) -> pk.InheritedClassifier:
     """Inherit once."""
     if not path.exists():
-        pk.inherit(teacher, pk.open_source(faces), progress=True).save(path)
+        pk.inherit(teacher, pk.open_source(faces), images_per_identity=images, progress=True).save(path)
     return pk.InheritedClassifier.load(path)
 
 
@@ -65,7 +65,7 @@ def compare(location: str, args: argparse.Namespace, pairs: pk.Pairs) -> tuple[s
     name = split_location(location)[0].stem
     place = args.out / name
     place.mkdir(parents=True, exist_ok=True)
-    classifier = classifier_of(teacher, args.faces, place / "classifier.safetensors")
+    classifier = classifier_of(teacher, args.faces, args.images_per_identity, place / "classifier.safetensors")
     common = [f"data.train={args.faces}", f"seed={args.seed}", *args.settings]
     ours = pk.load_recipe(None, common)
     alone = pk.load_recipe(None, [*common, "method.name=alone", f"model.dim={teacher.dim}"])
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder of the pairs' images")
     parser.add_argument("--teacher", action="append", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images-per-identity", type=int, default=0, help="images that make a class centre; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("settings", nargs="*", help="section.key=value, equal for both students")
     args = parser.parse_args()

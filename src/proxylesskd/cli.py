@@ -126,12 +126,13 @@ def inherit(
     out: Out,
     data: Annotated[str | None, typer.Option(help="Source whose identities get a row.")] = None,
     key: Annotated[str | None, typer.Option(help="Tensor of a foreign checkpoint that is the last layer.")] = None,
+    images_per_identity: Annotated[int, typer.Option(help="Images that make a class centre; 0 for all.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Make the inherited classifier: the teacher's last layer if it has one, else class centres over --data."""
     from proxylesskd.classifier.inherit import inherit_best
 
-    classifier = inherit_best(teacher, data, key=key, progress=not quiet)
+    classifier = inherit_best(teacher, data, key=key, images_per_identity=images_per_identity, progress=not quiet)
     classifier.save(out)
     count, dim = classifier.rows.shape
     typer.echo(f"{count} identities x {dim}, {classifier.provenance['how']}: {out}")

@@ -100,3 +100,13 @@ def test_nothing_to_inherit_from(tmp_path: Path) -> None:
     (tmp_path / "t.onnx").write_bytes(b"")
     with pytest.raises(UserError, match="give --data"):
         inherit_best(tmp_path / "t.onnx")
+
+
+def test_few_images_make_a_centre() -> None:
+    source, teacher = MemorySource(3, 4), ColourEmbedder()
+    classifier = inherit(teacher, source, images_per_identity=1)
+    image = torch.from_numpy(decode(source.read(4)[0]))[None]
+    centre = teacher.embed(image) + teacher.embed(image.flip(-1))
+    torch.testing.assert_close(classifier.rows[1], F.normalize(centre, dim=1)[0])
+    assert classifier.provenance["images"] == 3
+    assert classifier.provenance["images_per_identity"] == 1

@@ -13,6 +13,7 @@ from torch import Tensor
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.data.loader import CorruptLog, iterate
 from proxylesskd.data.source import Source, open_source
+from proxylesskd.data.subset import first_images
 from proxylesskd.errors import UserError
 from proxylesskd.models.checkpoint import read_state_dict
 from proxylesskd.models.embedder import Embedder
@@ -49,6 +50,7 @@ def inherit(
     teacher: Embedder | str | Path,
     source: Source | str,
     *,
+    images_per_identity: int = 0,
     batch: int = 128,
     workers: int = 2,
     progress: bool = False,
@@ -58,6 +60,7 @@ def inherit(
     Args:
         teacher: an embedder, or a path that :func:`proxylesskd.load_teacher` takes.
         source: labelled faces, or their URI.
+        images_per_identity: how many of each identity, the first ones, make its centre; 0 for all.
         batch: images at a time.
         workers: decoding threads.
         progress: draw a progress bar.
@@ -69,6 +72,8 @@ def inherit(
         UserError: an identity has no readable image, or too many images are corrupt.
     """
     teacher, source = _open(teacher, source)
+    if images_per_identity:
+        source = first_images(source, images_per_identity)
     corrupt = CorruptLog()
     chunks = _embedded(teacher, source, corrupt, batch=batch, workers=workers, progress=progress)
     means, seen = class_centres(chunks, len(source.identities))
@@ -79,6 +84,7 @@ def inherit(
         "teacher": teacher.name,
         "teacher_fingerprint": teacher.fingerprint,
         "images": int(seen.sum()) // 2,
+        "images_per_identity": images_per_identity or "all",
         "corrupt_images": len(corrupt.entries),
         "agreement_mean": round(float(agreement.mean()), 4),
         "agreement_lowest": round(float(agreement.min()), 4),
@@ -117,7 +123,12 @@ def inherit_from_checkpoint(
 
 
 def inherit_best(
-    teacher: str | Path, source: Source | str | None = None, *, key: str | None = None, progress: bool = False
+    teacher: str | Path,
+    source: Source | str | None = None,
+    *,
+    key: str | None = None,
+    images_per_identity: int = 0,
+    progress: bool = False,
 ) -> InheritedClassifier:
     """Inherit in the best way the teacher's file allows: its own last layer if it has one, else class centres.
 
@@ -125,6 +136,7 @@ def inherit_best(
         teacher: a path that :func:`proxylesskd.load_teacher` takes; a checkpoint may hold the last layer.
         source: labelled faces or their URI; says which identities get a row.
         key: tensor of a foreign checkpoint that is the last layer.
+        images_per_identity: see :func:`inherit`, where centres are estimated.
         progress: draw a progress bar.
 
     Raises:
@@ -143,7 +155,7 @@ def inherit_best(
         raise UserError(
             f"expected a last layer in '{path}', found none; give --data with labelled faces to estimate the rows"
         )
-    return inherit(teacher, source, progress=progress)
+    return inherit(teacher, source, images_per_identity=images_per_identity, progress=progress)
 
 
 def _has_head(path: Path, names: Sequence[str] | None) -> bool:
