@@ -61,7 +61,7 @@ def student_of(folder: Path, recipe: pk.Recipe, classifier: pk.InheritedClassifi
 
 def compare(location: str, args: argparse.Namespace, pairs: pk.Pairs) -> tuple[str, dict[str, Evaluation]]:
     """Run everything for one teacher."""
-    teacher = Remembered(pk.load_teacher(location))
+    teacher = Remembered(pk.load_teacher(location, threads=torch.get_num_threads()))
     name = split_location(location)[0].stem
     place = args.out / name
     place.mkdir(parents=True, exist_ok=True)
