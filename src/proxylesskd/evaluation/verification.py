@@ -1,7 +1,8 @@
 """Ten-fold verification accuracy as LFW (Huang et al. 2007, view 2) and InsightFace define it.
 
 The threshold of each fold is the one that is most accurate on the other folds. InsightFace looks for it among 400
-squared distances from 0 to 4; here every distinct score is a candidate, so the result differs by rounding at most.
+squared distances from 0 to 4; here every distinct score is a candidate, so a few pairs near the threshold may be
+decided otherwise: two of the 6,000 of LFW with the one model that was compared, 0.03 points.
 """
 
 from __future__ import annotations
