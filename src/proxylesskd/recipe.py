@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from proxylesskd.data.augment import Augmentation
 from proxylesskd.errors import UserError, nearest
 
 Section = TypeVar("Section")
@@ -79,18 +80,6 @@ class TrainRecipe:
 
 
 @dataclass(frozen=True)
-class AugmentRecipe:
-    """Probability of each change of an image, in [0, 1]."""
-
-    flip: float = 0.5
-    crop: float = 0.0
-    low_resolution: float = 0.0
-    blur: float = 0.0
-    colour: float = 0.0
-    occlusion: float = 0.0
-
-
-@dataclass(frozen=True)
 class Recipe:
     """All sections and the seed that every random choice derives from."""
 
@@ -99,7 +88,7 @@ class Recipe:
     model: ModelRecipe = field(default_factory=ModelRecipe)
     method: MethodRecipe = field(default_factory=MethodRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
-    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested values, for files and fingerprints."""

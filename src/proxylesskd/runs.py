@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxylesskd.classifier.classifier import InheritedClassifier
-from proxylesskd.data.augment import Augmentation, augment
+from proxylesskd.data.augment import augment
 from proxylesskd.data.keys import sample_keys
 from proxylesskd.data.loader import CorruptLog, load_batches
 from proxylesskd.data.pairs import Pairs, read_pairs
@@ -241,11 +241,10 @@ def _shaping(recipe: Recipe) -> dict[str, Any]:
 
 def _preparer(recipe: Recipe) -> Callable[[Tensor, Tensor, int], Tensor]:
     """Return the augmentation and normalisation of one batch: a function of (seed, step, indices)."""
-    changes = Augmentation(**vars(recipe.augment))
     preprocessing = Preprocessing(size=recipe.model.image_size)
 
     def prepare(images: Tensor, indices: Tensor, step: int) -> Tensor:
-        return preprocessing(augment(images, sample_keys(recipe.seed + AUGMENT, step, indices), changes))
+        return preprocessing(augment(images, sample_keys(recipe.seed + AUGMENT, step, indices), recipe.augment))
 
     return prepare
 
