@@ -118,3 +118,11 @@ def test_other_faces_are_not_mixed_in(tmp_path: Path) -> None:
     (tmp_path / "synthetic.json").unlink()
     with pytest.raises(UserError, match="no other faces"):
         synthesize(tmp_path, identities=1, images=1, workers=1, progress=False)
+
+
+def test_a_worker_ends_with_its_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = type("Gone", (), {"is_alive": staticmethod(lambda: False)})()
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: gone)
+    with pytest.raises(SystemExit):
+        write_identity(Task(tmp_path / "id", 0, 0, 1))
+    assert not (tmp_path / "id").exists()

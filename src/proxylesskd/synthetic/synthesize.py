@@ -34,6 +34,9 @@ class Task:
 
 def write_identity(task: Task) -> int:
     """Render and write all pictures of one identity; return how many."""
+    caller = multiprocessing.parent_process()
+    if caller is not None and not caller.is_alive():
+        raise SystemExit  # the caller was killed: nobody waits for the rest of the queue
     task.folder.mkdir(parents=True, exist_ok=True)
     for image in range(task.images):
         (task.folder / f"{image:03d}.jpg").write_bytes(face_jpeg(task.seed, task.identity, image))
