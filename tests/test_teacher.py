@@ -124,6 +124,7 @@ def test_a_run_folder_and_its_file_are_the_same_teacher(tmp_path: Path, name: st
     save_model(tmp_path / name, module, prepare)
     by_folder, by_file = load_teacher(tmp_path), as_embedder(str(tmp_path / name))
     assert by_folder.fingerprint == by_file.fingerprint
+    assert by_folder.name == by_file.name == tmp_path.name
     assert by_folder.preprocessing == prepare
     assert "mean 100 (from the file)" in by_folder.describe()
     faces = _faces(3)

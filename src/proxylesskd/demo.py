@@ -6,6 +6,7 @@ through the teacher's classifier. All three verify identities that nobody has se
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -94,7 +95,8 @@ def _synthesize(place: Path, seed: int, quiet: bool, console: Console) -> Path:
 
 def _draw_pairs(place: Path, out: Path, seed: int) -> Pairs:
     source = open_source(f"folder:{place / 'test'}")
-    pairs = make_pairs(source, genuine=GENUINE, impostor=IMPOSTOR, seed=seed)
+    drawn = make_pairs(source, genuine=GENUINE, impostor=IMPOSTOR, seed=seed)
+    pairs = dataclasses.replace(drawn, name="held-out synthetic identities")
     out.mkdir(parents=True, exist_ok=True)
     write_pairs_csv(pairs, out / "test-pairs.csv", root=place / "test")
     return pairs

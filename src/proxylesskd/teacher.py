@@ -248,7 +248,8 @@ def _from_saved(
     notes = dict.fromkeys(preprocessing.to_dict(), "from the file")
     preprocessing = dataclasses.replace(preprocessing, **given)
     notes |= dict.fromkeys(given, "given")
-    return teacher_of(_frozen(module, device), preprocessing, name=path.stem, notes=notes)
+    name = path.resolve().parent.name if path.name in RUN_WEIGHTS else path.stem  # a run is called by its folder
+    return teacher_of(_frozen(module, device), preprocessing, name=name, notes=notes)
 
 
 def _from_foreign(

@@ -233,6 +233,6 @@ def _classifier(classifier: Mapping[str, Any] | None) -> str:
     rows = [(key, str(value)) for key, value in classifier.items() if key != "provenance"]
     rows += [(key, str(value)) for key, value in (told.items() if isinstance(told, Mapping) else [])]
     return (
-        "## Classifier\n\nThe student was trained through these frozen class centres, inherited from its teacher.\n\n"
+        "## Classifier\n\nThe student was trained through this frozen classifier, inherited from its teacher.\n\n"
         + _table(("", ""), rows)
     )

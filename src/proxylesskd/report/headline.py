@@ -52,7 +52,7 @@ def sentence(run: Run) -> str:
 
 def _how(method: Mapping[str, Any]) -> str:
     if method.get("name") == "proxyless":
-        return "by ProxylessKD, through the frozen class centres of its teacher,"
+        return "by ProxylessKD, through the frozen classifier of its teacher,"
     if method.get("name") == "alone":
         return "together with a classifier of its own"
     return f"by the method '{method.get('name')}'"
