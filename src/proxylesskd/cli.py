@@ -165,6 +165,7 @@ def evaluate(
     flip: Annotated[bool, typer.Option(help="Add the embedding of the mirror image.")] = False,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
     seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Verify pairs, single-model and, with --gallery, across models: JSON, table, SVG and the most wrong pairs."""
     from rich.console import Console
@@ -174,7 +175,14 @@ def evaluate(
 
     folder = out or (Path(model) if Path(model).is_dir() else Path("evaluation"))
     result = evaluate_into(
-        folder, model, read_pairs(verification, root), gallery=gallery, flip=flip, replicates=replicates, seed=seed
+        folder,
+        model,
+        read_pairs(verification, root),
+        gallery=gallery,
+        flip=flip,
+        replicates=replicates,
+        seed=seed,
+        progress=not quiet,
     )
     Console().print(result.table())
     typer.echo(f"numbers and pictures: {folder}")
@@ -185,11 +193,12 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     images: Annotated[str, typer.Option(help="Source of real faces on which the file is checked.")],
     count: Annotated[int, typer.Option(help="How many of them.")] = 64,
+    architecture: Annotated[str | None, typer.Option(help="package.module:factory of a network of one's own.")] = None,
 ) -> None:
     """Write ONNX with a free batch dimension; refused unless it agrees with PyTorch on every face."""
     from proxylesskd.finish import export_run
 
-    shipment = export_run(run, images, count=count)
+    shipment = export_run(run, images, count=count, architecture=architecture)
     done = shipment.export
     typer.echo(f"{done.path} ({done.size / 1e6:.1f} MB), checked on real faces; how to use it: {shipment.card}")
 

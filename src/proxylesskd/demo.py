@@ -109,13 +109,19 @@ def _recipe(settings: Sequence[str], place: Path, seed: int) -> Recipe:
 def _train(place: Path, out: Path, seed: int, quiet: bool, console: Console) -> None:
     """Train the teacher, inherit its last layer, then train both students on equal terms."""
     console.rule("teacher: a backbone with its own classifier")
-    runs.train(_recipe(TEACHER, place, seed), out / "teacher", quiet=quiet)
+    _finished(runs.train(_recipe(TEACHER, place, seed), out / "teacher", quiet=quiet))
     classifier = inherit_best(out / "teacher")
     classifier.save(out / "classifier.safetensors")
     console.rule("student alone: learns its own classifier")
-    runs.train(_recipe(STUDENT, place, seed), out / "alone", quiet=quiet)
+    _finished(runs.train(_recipe(STUDENT, place, seed), out / "alone", quiet=quiet))
     console.rule("ProxylessKD: the same student through the teacher's classifier")
-    runs.distill(_recipe(STUDENT, place, seed), out / "student", classifier=classifier, quiet=quiet)
+    _finished(runs.distill(_recipe(STUDENT, place, seed), out / "student", classifier=classifier, quiet=quiet))
+
+
+def _finished(run: runs.Run) -> None:
+    """A demo that was interrupted is begun anew; its parts are minutes long."""
+    if not run.result.finished:
+        raise UserError(f"expected the demo to run to its end, found it stopped in '{run.folder}'; start it anew")
 
 
 def _evaluate(out: Path, pairs: Pairs, seed: int, console: Console) -> dict[str, Evaluation]:

@@ -28,6 +28,7 @@ def evaluate_into(
     replicates: int = 1000,
     seed: int = 0,
     name: str | None = None,
+    progress: bool = False,
 ) -> Evaluation:
     """Evaluate a model and leave numbers, pictures and the most wrong pairs in a folder.
 
@@ -40,12 +41,15 @@ def evaluate_into(
         replicates: of the bootstrap.
         seed: of the bootstrap.
         name: of the model, for tables.
+        progress: draw progress bars.
 
     Raises:
         UserError: as :func:`proxylesskd.evaluation.evaluate`.
     """
     folder = Path(folder)
-    result = evaluate(model, pairs, gallery=gallery, flip=flip, replicates=replicates, seed=seed, name=name)
+    result = evaluate(
+        model, pairs, gallery=gallery, flip=flip, replicates=replicates, seed=seed, name=name, progress=progress
+    )
     result.save(folder)
     threshold = result.single.threshold
     wrong = most_wrong_pairs(pairs, result.single.scores, threshold)
@@ -53,8 +57,14 @@ def evaluate_into(
     return result
 
 
-def export_run(run: str | Path, images: Source | str, *, count: int = 64) -> Shipment:
-    """Export the network of a run folder as ONNX, checked on the first ``count`` readable faces of a source.
+def export_run(run: str | Path, images: Source | str, *, count: int = 64, architecture: str | None = None) -> Shipment:
+    """Export the network of a run folder as ONNX, checked on ``count`` faces spread over a source.
+
+    Args:
+        run: the run folder.
+        images: faces, or the URI of their source.
+        count: how many are tried.
+        architecture: ``package.module:factory`` of a run with a network of one's own.
 
     Raises:
         UserError: the folder holds no finished run, the source no readable face, or the file fails its check.
@@ -63,7 +73,7 @@ def export_run(run: str | Path, images: Source | str, *, count: int = 64) -> Shi
     weights = next((run / name for name in RUN_WEIGHTS if (run / name).is_file()), None)
     if weights is None:
         raise UserError(f"expected {' or '.join(RUN_WEIGHTS)} in '{run}', found neither; is the run finished?")
-    model, preprocessing = load_model(weights)
+    model, preprocessing = load_model(weights, architecture=architecture)
     source = open_source(images) if isinstance(images, str) else images
     return ship(run, model, preprocessing, images=_faces(source, count), name=weights.stem)
 

@@ -15,6 +15,11 @@ def test_options_ride_on_the_path() -> None:
     )
 
 
+def test_a_factory_of_ones_own_has_a_colon() -> None:
+    expected = (Path("C:\\run"), {"architecture": "my.net:make", "dim": 8})
+    assert split_location("C:\\run:architecture=my.net:make,dim=8") == expected
+
+
 @pytest.mark.parametrize("plain", ["a/t.onnx", "C:\\models\\t.onnx", "odd:name", Path("t.onnx:mean=1")])
 def test_plain_paths_stay(plain: str | Path) -> None:
     assert split_location(plain) == (Path(plain), {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from proxylesskd.errors import UserError, nearest
@@ -23,7 +24,7 @@ def split_location(location: str | Path) -> tuple[Path, dict[str, str | int | fl
     """Split ``teacher.onnx:mean=127,std=128`` into the path and its options.
 
     Args:
-        location: a path is returned as it is; of a string only a tail with an ``=`` counts as options, so that
+        location: a path is returned as it is; of a string only what follows ``:key=`` counts as options, so that
             drive letters and colons in names do no harm.
 
     Raises:
@@ -31,10 +32,8 @@ def split_location(location: str | Path) -> tuple[Path, dict[str, str | int | fl
     """
     if isinstance(location, Path):
         return location, {}
-    path, colon, tail = location.rpartition(":")
-    if not colon or "=" not in tail:
-        return Path(location), {}
-    return Path(path), dict(_option(part) for part in tail.split(","))
+    path, *tail = re.split(r":(?=[a-z_]+=)", location, maxsplit=1)
+    return Path(path), dict(_option(part) for part in tail[0].split(",")) if tail else {}
 
 
 def _option(part: str) -> tuple[str, str | int | float]:
