@@ -224,6 +224,14 @@ def demo(
     typer.echo(f"open {run_demo(out, seed=seed, faces=faces, quiet=quiet)}")
 
 
+@app.command("recipe")
+def print_recipe(overrides: Overrides = None) -> None:
+    """Print a recipe with every key and its default, to start one's own from."""
+    from proxylesskd.recipe import load_recipe
+
+    typer.echo(load_recipe(None, overrides or []).to_toml(), nl=False)
+
+
 @app.command("list-models")
 def list_models() -> None:
     """Name the backbones."""

@@ -102,6 +102,21 @@ def test_the_report_stands_alone(house: Path) -> None:
     assert len(page) > 10_000
 
 
+def test_small_verbs(house: Path, tmp_path: Path) -> None:
+    printed = run("recipe", "train.batch=7")
+    (tmp_path / "my.toml").write_text(printed)
+    assert pk.load_recipe(tmp_path / "my.toml").train.batch == 7
+    assert "mobilefacenet" in run("list-models").split()
+    said = run("inspect", house / "train", "--sheet", tmp_path / "sheet.png", "--identities", 3, "--images", 2)
+    assert "6 identities" in said
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    run("convert", house / "train", tmp_path / "rec")
+    record, folder = pk.open_source(f"rec:{tmp_path / 'rec'}"), pk.open_source(f"folder:{house / 'train'}")
+    assert [record.read(i) for i in range(len(record))] == [folder.read(i) for i in range(len(folder))]
+    run("pairs", house / "test", "-o", tmp_path / "pairs.bin", "--genuine", 40, "--impostor", 80)
+    assert len(pk.read_pairs(tmp_path / "pairs.bin").same) == 120
+
+
 def test_the_library_reads_like_the_readme(house: Path) -> None:
     source = pk.open_source(f"folder:{house / 'train'}")
     teacher = pk.load_teacher(house / "teacher")
