@@ -46,9 +46,17 @@ def resampled(name: str, scores: Floats, pairs: Pairs, counts: Floats) -> float:
     if same.all() or not same.any():
         return float("nan")
     if name == "accuracy":
-        correct = fold_accuracy(scores, pairs.same, pairs.fold).correct[repeated]
-        fold = pairs.fold[repeated]
-        return float(np.mean([correct[fold == number].mean() for number in set(fold.tolist())]))
+        correct = fold_accuracy(scores, pairs.same, pairs.fold).correct
+        total = weight = 0.0
+        for number in set(pairs.fold.tolist()):
+            here = pairs.fold == number
+            for kind in (True, False):
+                drawn = [index for index in repeated if here[index] and pairs.same[index] == kind]
+                share = float((here & (pairs.same == kind)).sum() / here.sum())
+                if drawn:
+                    total += share * float(np.mean(correct[drawn]))
+                    weight += share
+        return total / weight
     roc = roc_curve(scores[repeated], same)
     return area_under(roc) if name == "auc" else tar_at_far(roc, float(name.split("=")[1]))[0]
 
@@ -241,3 +249,26 @@ def test_difference_of_scores_of_other_pairs() -> None:
     scores = scores_of(pairs)
     with pytest.raises(UserError, match="one score a pair"):
         paired_difference(scores, scores[:-1], pairs, metric="auc")
+
+
+def test_the_interval_of_accuracy_at_chance_holds_its_value() -> None:
+    """Ten impostor pairs to one genuine, in folds of six people: what says nothing is right as often as it says no."""
+    pairs = people(60, 5, 15_000)
+    assert pairs.identities is not None
+    group = pairs.identities // 6
+    within = np.flatnonzero(group[pairs.first] == group[pairs.second])
+    impostor = within[~pairs.same[within]]
+    chosen = np.concatenate([within[pairs.same[within]][::5], impostor])
+    uneven = dataclasses.replace(
+        pairs,
+        first=pairs.first[chosen],
+        second=pairs.second[chosen],
+        same=pairs.same[chosen],
+        fold=group[pairs.first[chosen]],
+    )
+    scores = np.random.default_rng(0).random(len(chosen))
+    values = bootstrap({"accuracy": make_metric("accuracy")}, scores, uneven, replicates=200)["accuracy"]
+    low, high = interval(values)
+    assert low is not None
+    assert high is not None
+    assert low <= once("accuracy", scores, uneven) <= high

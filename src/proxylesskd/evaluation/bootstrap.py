@@ -26,9 +26,11 @@ class Ranking:
         accepted: ``[I + 1]`` genuine pairs that score higher than each impostor pair, at last all of them.
         higher: ``[G]`` impostor pairs that score higher than each genuine pair.
         level: ``[G]`` impostor pairs that score as high or higher.
-        by_fold: ``[P]`` positions in genuine and then impostor pairs, fold after fold.
-        starts: ``[F]`` where each fold begins in ``by_fold``.
-        right: ``[P]`` whether a pair is decided rightly with its fold's threshold, in the order of ``by_fold``.
+        by_stratum: ``[P]`` positions in genuine and then impostor pairs, stratum after stratum: the pairs of one kind
+            in one fold.
+        starts: ``[S]`` where each stratum begins in ``by_stratum``.
+        share: ``[S]`` how much each stratum counts in the mean accuracy over folds; they sum to 1.
+        right: ``[P]`` whether a pair is decided rightly with its fold's threshold, in the order of ``by_stratum``.
     """
 
     genuine: Ints
@@ -36,8 +38,9 @@ class Ranking:
     accepted: Ints
     higher: Ints
     level: Ints
-    by_fold: Ints
+    by_stratum: Ints
     starts: Ints
+    share: Floats
     right: Bools
 
     @classmethod
@@ -50,9 +53,12 @@ class Ranking:
         accepted = np.append(np.searchsorted(falling_g, falling_i, side="left"), len(genuine))
         higher, level = (np.searchsorted(falling_i, falling_g, side=side) for side in ("left", "right"))
         ranked = np.concatenate([genuine, impostor])
-        by_fold = np.argsort(pairs.fold[ranked], kind="stable")
-        starts = np.unique(pairs.fold[ranked[by_fold]], return_index=True)[1]
-        return cls(genuine, impostor, accepted, higher, level, by_fold, starts, right[ranked[by_fold]])
+        _, fold, sizes = np.unique(pairs.fold, return_inverse=True, return_counts=True)
+        stratum = (2 * fold + pairs.same)[ranked]
+        by_stratum = np.argsort(stratum, kind="stable")
+        present, starts, counts = np.unique(stratum[by_stratum], return_index=True, return_counts=True)
+        share = counts / sizes[present // 2] / len(sizes)
+        return cls(genuine, impostor, accepted, higher, level, by_stratum, starts, share, right[ranked[by_stratum]])
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ class Replicates:
         genuine: ``[R, G]`` weights of the genuine pairs.
         genuine_sums: ``[R, G + 1]`` how much the best 0, 1, 2, … genuine pairs weigh together.
         impostor_sums: ``[R, I + 1]`` the same of the impostor pairs.
-        decided: ``[R, F]`` how much the pairs of each fold weigh.
-        right: ``[R, F]`` how much the rightly decided ones among them weigh.
+        decided: ``[R, S]`` how much the pairs of each stratum weigh.
+        right: ``[R, S]`` how much the rightly decided ones among them weigh.
     """
 
     ranking: Ranking
@@ -80,10 +86,10 @@ class Replicates:
         """Weigh the pairs by how often the units were drawn ``[R, units]``."""
         genuine = resampling.weights(drawn, ranking.genuine)
         impostor = resampling.weights(drawn, ranking.impostor)
-        by_fold = np.concatenate([genuine, impostor], axis=1).take(ranking.by_fold, axis=1)  # [R, P]
-        decided = np.add.reduceat(by_fold, ranking.starts, axis=1)
-        by_fold *= ranking.right
-        right = np.add.reduceat(by_fold, ranking.starts, axis=1)
+        by_stratum = np.concatenate([genuine, impostor], axis=1).take(ranking.by_stratum, axis=1)  # [R, P]
+        decided = np.add.reduceat(by_stratum, ranking.starts, axis=1)
+        by_stratum *= ranking.right
+        right = np.add.reduceat(by_stratum, ranking.starts, axis=1)
         return cls(ranking, genuine, _sums(genuine), _sums(impostor), decided, right)
 
 
@@ -100,10 +106,13 @@ Metric = Callable[[Replicates], Floats]  # -> [R]
 def accuracy_metric(drawn: Replicates) -> Floats:
     """Return the mean over folds of the share of right decisions, as it is reported; the folds' thresholds are held.
 
-    A fold of which no pair was drawn is left out.
+    So is the share of genuine pairs in each fold: a draw with replacement never pairs an identity with its own double,
+    so replicates have fewer impostor pairs than the set has, and the accuracy would follow their number instead of the
+    model. A stratum of which no pair was drawn is left out.
     """
-    shares = np.divide(drawn.right, drawn.decided, out=np.zeros_like(drawn.right), where=drawn.decided > 0)
-    mean: Floats = shares.sum(axis=1) / (drawn.decided > 0).sum(axis=1)
+    known = drawn.decided > 0
+    rates = np.divide(drawn.right, drawn.decided, out=np.zeros_like(drawn.right), where=known)
+    mean: Floats = (rates @ drawn.ranking.share) / (known @ drawn.ranking.share)
     return mean
 
 
