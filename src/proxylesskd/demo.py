@@ -28,7 +28,7 @@ from proxylesskd.report.page import write_report
 
 IDENTITIES, IMAGES, TEST_IDENTITIES = 200, 20, 150
 GENUINE, IMPOSTOR = 3000, 30000
-# The teacher is somebody else's: with the students' seed, equal first classifiers would align spaces that are strangers.
+# The teacher is somebody else's: with the students' seed, equal first classifiers would align two strange spaces.
 ELSEWHERE = 1000
 FAR = 1e-2
 
