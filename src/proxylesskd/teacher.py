@@ -145,7 +145,7 @@ def load_teacher(
             :func:`~proxylesskd.models.onnx_graph.detected_scaling`.
         std: divided by afterwards.
         size: side of the input in pixels; default from the file, else 112.
-        device: where it runs; default the CPU.
+        device: where it runs; default CUDA for PyTorch where there is one, the CPU for ONNX.
         threads: CPU threads of an ONNX model; default all cores.
 
     Raises:
@@ -156,7 +156,7 @@ def load_teacher(
     arguments = {"architecture": architecture, "dim": dim, "width": width, "order": order, "layout": layout}
     arguments |= {"mean": mean, "std": std, "size": size}
     options |= {key: value for key, value in arguments.items() if value is not None}
-    return _open(_locate(plain), options, device, threads)
+    return _open(_locate(plain), options, options.pop("device", device), threads)
 
 
 def as_embedder(model: Embedder | nn.Module | str | Path) -> Embedder:
@@ -280,7 +280,7 @@ def _refuse_for_onnx(**options: object) -> None:
 
 
 def _frozen(module: nn.Module, device: str | torch.device | None) -> nn.Module:
-    return module.requires_grad_(False).eval().to(device or "cpu")
+    return module.requires_grad_(False).eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _dim_of(state: Mapping[str, Tensor]) -> int:

@@ -17,6 +17,7 @@ OPTIONS: dict[str, type] = {
     "mean": float,
     "std": float,
     "size": int,
+    "device": str,
 }
 
 
