@@ -32,6 +32,21 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Seed = Annotated[int, typer.Option(help="Every random choice derives from it.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from proxylesskd import __version__
+
+        typer.echo(f"proxylesskd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Distil a large face-recognition model into a small one that lives in its embedding space."""
+
+
 @app.command()
 def synthesize(
     out: Out,

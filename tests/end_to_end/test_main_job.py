@@ -107,6 +107,7 @@ def test_small_verbs(house: Path, tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text(printed)
     assert pk.load_recipe(tmp_path / "my.toml").train.batch == 7
     assert "mobilefacenet" in run("list-models").split()
+    assert run("--version").strip() == f"proxylesskd {pk.__version__}"
     said = run("inspect", house / "train", "--sheet", tmp_path / "sheet.png", "--identities", 3, "--images", 2)
     assert "6 identities" in said
     assert (tmp_path / "sheet.png").stat().st_size > 1000
