@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from proxylesskd.runs import Run
 
 app = typer.Typer(
-    help="Distil a large face-recognition model into a small one that lives in its embedding space.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

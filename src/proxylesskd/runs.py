@@ -5,7 +5,6 @@ This is the only place that reads a recipe's sections and hands their values on 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from proxylesskd.data.loader import CorruptLog, load_batches
 from proxylesskd.data.pairs import Pairs, read_pairs
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import UserError, nearest
+from proxylesskd.export.ship import write_json
 from proxylesskd.losses.margin import make_margin
 from proxylesskd.methods.alone import Alone
 from proxylesskd.methods.method import Method
@@ -75,9 +75,9 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     """
     out = _open_folder(out, recipe, resume)
     source = open_source(_required(recipe.data.train, "data.train", "the training faces"))
-    student = _new_model(recipe, recipe.model.dim or 512)
-    margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
     dim = recipe.model.dim or 512
+    student = _new_model(recipe, dim)
+    margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
     method = Alone(
         student,
         num_identities=len(source.identities),
@@ -130,7 +130,7 @@ def distill(
     source = open_source(_required(recipe.data.train, "data.train", "the training faces"))
     rows = classifier.rows_of(source.identities)
     out = _open_folder(out, recipe, resume)
-    _write_json(out / "classifier.json", classifier.describe())
+    write_json(out / "classifier.json", classifier.describe())
     student = _new_model(recipe, classifier.dim)
     margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
     method = Proxyless(student, classifier, margin=margin, scale=recipe.method.scale, engine=recipe.method.engine)
@@ -216,7 +216,7 @@ def _fit(
             check_every=plan.check_every or per_epoch,
             quiet=quiet,
         )
-    _write_json(out / "data.json", {"source": recipe.data.train, "images": len(source), "corrupt": corrupt.summary()})
+    write_json(out / "data.json", {"source": recipe.data.train, "images": len(source), "corrupt": corrupt.summary()})
     return result, corrupt.summary()
 
 
@@ -279,7 +279,3 @@ def _finish(
         extra = {"method": recipe.method.name, "classifier": classifier.fingerprint, "steps": result.steps}
         save_model(out / file, student, preprocessing, extra)
     return Run(out, student.cpu().eval(), preprocessing, classifier, result, read)
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

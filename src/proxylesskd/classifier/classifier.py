@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ class InheritedClassifier(nn.Module):
         """Length D of a row, and so of the student's embedding."""
         return int(self.rows.shape[1])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Hash of rows and names; equal fingerprints are the same classifier."""
+        """Hash of rows and names; equal fingerprints are the same classifier. Computed once: the rows never change."""
         digest = hashlib.sha256(json.dumps(self.identities).encode())
         digest.update(self.rows.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]

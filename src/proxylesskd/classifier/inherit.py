@@ -22,6 +22,8 @@ from proxylesskd.models.location import split_location
 # What published checkpoints call the last layer; `kernel` stands transposed, [D, C].
 HEAD_KEYS = ("weight", "head.weight", "classifier.rows", "rows", "fc.kernel", "head.kernel", "kernel")
 
+CHECKPOINTS = (".pt", ".pth", ".safetensors")
+
 
 def class_centres(chunks: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
     """Sum unit embeddings per identity, streaming, in memory O(C·D).
@@ -111,7 +113,13 @@ def inherit_from_checkpoint(
     own = path / "classifier.safetensors" if path.is_dir() else path
     if own.name == "classifier.safetensors":
         return InheritedClassifier.load(own)
-    state = read_state_dict(path)
+    return _take_head(read_state_dict(path), path, key, identities)
+
+
+def _take_head(
+    state: Mapping[str, Tensor], path: Path, key: str | None, identities: Sequence[str] | None
+) -> InheritedClassifier:
+    """Make a classifier of the tensor called ``key``, or of the only one that can be meant."""
     found = key or find_head(state, None if identities is None else len(identities))
     if found not in state:
         raise UserError(f"expected a tensor '{found}' in '{path}', found {', '.join(sorted(state)[:8])}, …")
@@ -146,26 +154,18 @@ def inherit_best(
     path, _ = split_location(teacher)
     names = None if source is None else source.identities
     if (path / "classifier.safetensors").is_file():
-        own = InheritedClassifier.load(path / "classifier.safetensors")
+        own = inherit_from_checkpoint(path)
         own.rows_of(names or [])
         return own
-    if key is not None or _has_head(path, names):
-        return inherit_from_checkpoint(path, key=key, identities=names)
+    if key is not None or path.suffix in CHECKPOINTS:
+        state = read_state_dict(path)
+        if key is not None or _heads(state, None if names is None else len(names)):
+            return _take_head(state, path, key, names)
     if source is None:
         raise UserError(
             f"expected a last layer in '{path}', found none; give --data with labelled faces to estimate the rows"
         )
     return inherit(teacher, source, images_per_identity=images_per_identity, progress=progress)
-
-
-def _has_head(path: Path, names: Sequence[str] | None) -> bool:
-    """Whether a foreign checkpoint holds a last layer for these identities; several that fit are an error."""
-    if path.suffix not in (".pt", ".pth", ".safetensors"):
-        return False
-    state = read_state_dict(path)
-    return bool(_heads(state, None if names is None else len(names))) and bool(
-        find_head(state, None if names is None else len(names))
-    )
 
 
 def find_head(state: Mapping[str, Tensor], count: int | None) -> str:
