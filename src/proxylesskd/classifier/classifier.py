@@ -22,20 +22,32 @@ class InheritedClassifier(nn.Module):
         rows: ``[C, D]`` floating point; normalised here, all of them finite and non-zero.
         identities: C distinct names; row ``i`` belongs to ``identities[i]``.
         provenance: plain values that say where the rows come from.
+        projection: ``[T, D]`` floating point, where the rows were projected from a teacher of dimension T: the linear
+            map that takes the teacher's embeddings into the space of the rows.
 
     Attributes:
         rows: ``[C, D] float32``, unit length, a buffer: never trained.
+        projection: ``[T, D] float32`` or None, a buffer too.
 
     Raises:
         UserError: shapes do not fit, a row is zero or not finite, or a name stands twice.
     """
 
     rows: Tensor
+    projection: Tensor | None
 
-    def __init__(self, rows: Tensor, identities: Sequence[str], provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        rows: Tensor,
+        identities: Sequence[str],
+        provenance: Mapping[str, Any],
+        projection: Tensor | None = None,
+    ) -> None:
         super().__init__()
         _check(rows, identities)
+        _check_projection(projection, rows.shape[1])
         self.register_buffer("rows", _unit(rows.detach().float()))
+        self.register_buffer("projection", None if projection is None else projection.detach().float())
         self.identities = list(identities)
         self.provenance = dict(provenance)
 
@@ -44,11 +56,17 @@ class InheritedClassifier(nn.Module):
         """Length D of a row, and so of the student's embedding."""
         return int(self.rows.shape[1])
 
+    @property
+    def teacher_dim(self) -> int:
+        """Length of the teacher's embeddings: that of a row, unless the rows were projected."""
+        return self.dim if self.projection is None else int(self.projection.shape[0])
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of rows and names; equal fingerprints are the same classifier. Computed once: the rows never change."""
         digest = hashlib.sha256(json.dumps(self.identities).encode())
-        digest.update(self.rows.cpu().contiguous().numpy().tobytes())
+        for tensor in self._tensors().values():
+            digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def expect(self, fingerprint: str) -> None:
@@ -90,8 +108,13 @@ class InheritedClassifier(nn.Module):
         names = torch.frombuffer(bytearray(json.dumps(self.identities).encode()), dtype=torch.uint8)
         partial = path.with_name(path.name + ".partial")
         metadata = {"format": "proxylesskd-classifier-1", "provenance": json.dumps(self.provenance)}
-        save_file({"rows": self.rows.cpu().contiguous(), "identities": names}, partial, metadata)
+        save_file({**self._tensors(), "identities": names}, partial, metadata)
         partial.replace(path)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the rows and, where there is one, the projection, on the CPU."""
+        tensors = {"rows": self.rows, "projection": self.projection}
+        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items() if tensor is not None}
 
     @classmethod
     def load(cls, path: str | Path) -> InheritedClassifier:
@@ -109,7 +132,7 @@ class InheritedClassifier(nn.Module):
                 f"expected a classifier made by 'proxylesskd inherit' at '{path}', found a file without "
                 f"identities and provenance; make one with 'proxylesskd inherit'"
             ) from error
-        return cls(tensors["rows"], identities, provenance)
+        return cls(tensors["rows"], identities, provenance, tensors.get("projection"))
 
     def describe(self) -> dict[str, Any]:
         """Return what ``classifier.json`` of a run says: hash, size, provenance."""
@@ -118,6 +141,7 @@ class InheritedClassifier(nn.Module):
             "fingerprint": self.fingerprint,
             "identities": count,
             "dim": dim,
+            "teacher_dim": self.teacher_dim,
             "provenance": self.provenance,
         }
 
@@ -145,6 +169,13 @@ def _check(rows: Tensor, identities: Sequence[str]) -> None:
         raise UserError(
             f"expected finite rows that are not zero, found {len(bad)} others, first row {bad[0]} "
             f"('{identities[bad[0]]}'); leave these identities out"
+        )
+
+
+def _check_projection(projection: Tensor | None, dim: int) -> None:
+    if projection is not None and (projection.ndim != 2 or projection.shape[1] != dim or projection.shape[0] < dim):
+        raise UserError(
+            f"expected a projection [T >= {dim}, {dim}] onto rows of dimension {dim}, found {tuple(projection.shape)}"
         )
 
 
