@@ -178,6 +178,21 @@ def test_difference_is_that_of_the_resampled_lists(metric: str) -> None:
     assert found.unit == "identities"
 
 
+def test_difference_over_seeds_averages_the_metric_within_every_replicate() -> None:
+    pairs = people(7, 4, 120)
+    ours, theirs = ([scores_of(pairs, seed) for seed in seeds] for seeds in ((1, 2, 3), (4, 5)))
+        [scores_of(pairs, skill, seed) for seed in seeds] for skill, seeds in ((2.0, (1, 2, 3)), (1.0, (4, 5)))
+    )
+    found = paired_difference(np.stack(ours), np.stack(theirs), pairs, metric="auc", replicates=40, seed=5)
+    values = [np.mean([once("auc", scores, pairs) for scores in group]) for group in (ours, theirs)]
+    drawn = [
+        np.mean([bootstrap({"auc": make_metric("auc")}, s, pairs, replicates=40, seed=5)["auc"] for s in group], axis=0)
+        for group in (ours, theirs)
+    ]
+    assert found.value == pytest.approx(values[0] - values[1])
+    assert (found.lower, found.upper) == pytest.approx(tuple(np.percentile(drawn[0] - drawn[1], [2.5, 97.5])))
+
+
 def test_difference_has_the_sign_of_the_better_and_turns_with_the_order() -> None:
     pairs = people(8, 4, 150)
     good = scores_of(pairs, seed=1)

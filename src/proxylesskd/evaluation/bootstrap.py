@@ -235,9 +235,12 @@ def paired_difference(
 ) -> Difference:
     """Return a metric of ``a`` minus that of ``b`` with a paired bootstrap interval: both see every replicate.
 
+    Where a model was trained with several seeds the metric is averaged over them within every replicate; the interval
+    then says how much the choice of identities matters, not how much that of the seeds.
+
     Args:
-        scores_a: ``[P]`` scores of one model on the pairs.
-        scores_b: ``[P]`` scores of the other on the same pairs.
+        scores_a: ``[P]`` scores of one model on the pairs, or ``[S, P]`` of S seeds.
+        scores_b: ``[P]`` or ``[S, P]`` scores of the other on the same pairs.
         pairs: the verification set.
         metric: see :func:`make_metric`.
         replicates: drawn.
@@ -247,22 +250,32 @@ def paired_difference(
         UserError: the metric is unknown, the pairs are too few for its FAR, or no replicate has pairs of both kinds.
     """
     _check_supported(metric, pairs)
-    chosen = {metric: make_metric(metric)}
     resampling = Resampling.of(pairs)
-    values, drawn = [], []
-    for scores in (scores_a, scores_b):
-        ranking = Ranking.of(scores, pairs)
-        once = iter([np.ones((1, resampling.units))])
-        values.append(evaluate_replicates(chosen, ranking, resampling, once)[metric][0])
-        blocks = resampling.draw(replicates, seed)
-        drawn.append(evaluate_replicates(chosen, ranking, resampling, blocks)[metric])
-    bounds = interval(drawn[0] - drawn[1])
+    (value_a, drawn_a), (value_b, drawn_b) = (
+        _mean_over_seeds(np.atleast_2d(scores), pairs, metric, resampling, replicates, seed)
+        for scores in (scores_a, scores_b)
+    )
+    bounds = interval(drawn_a - drawn_b)
     if bounds is None:
         raise UserError(
             f"expected bootstrap replicates with genuine and impostor pairs, found none among {replicates}; "
             "draw more, or give more pairs"
         )
-    return Difference(float(values[0] - values[1]), *bounds, resampling.unit)
+    return Difference(value_a - value_b, *bounds, resampling.unit)
+
+
+def _mean_over_seeds(
+    scores: Floats, pairs: Pairs, metric: str, resampling: Resampling, replicates: int, seed: int
+) -> tuple[float, Floats]:
+    """Return the metric averaged over ``[S, P]`` scores, on all pairs and ``[replicates]`` in the replicates."""
+    chosen, values, drawn = {metric: make_metric(metric)}, [], []
+    for run in scores:
+        ranking = Ranking.of(run, pairs)
+        once = iter([np.ones((1, resampling.units))])
+        values.append(evaluate_replicates(chosen, ranking, resampling, once)[metric][0])
+        blocks = resampling.draw(replicates, seed)
+        drawn.append(evaluate_replicates(chosen, ranking, resampling, blocks)[metric])
+    return float(np.mean(values)), np.mean(drawn, axis=0)
 
 
 def _check_supported(metric: str, pairs: Pairs) -> None:
