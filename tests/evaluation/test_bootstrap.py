@@ -181,8 +181,6 @@ def test_difference_is_that_of_the_resampled_lists(metric: str) -> None:
 def test_difference_over_seeds_averages_the_metric_within_every_replicate() -> None:
     pairs = people(7, 4, 120)
     ours, theirs = ([scores_of(pairs, seed) for seed in seeds] for seeds in ((1, 2, 3), (4, 5)))
-        [scores_of(pairs, skill, seed) for seed in seeds] for skill, seeds in ((2.0, (1, 2, 3)), (1.0, (4, 5)))
-    )
     found = paired_difference(np.stack(ours), np.stack(theirs), pairs, metric="auc", replicates=40, seed=5)
     values = [np.mean([once("auc", scores, pairs) for scores in group]) for group in (ours, theirs)]
     drawn = [
