@@ -1,0 +1,218 @@
+"""Projecting: an inherited classifier for a student that is smaller in dimension than the teacher.
+
+One linear map takes rows and teacher embeddings alike into the smaller space. It is stored with the classifier, so that
+the teacher's gallery can follow and a student of 128 dimensions still searches what a teacher of 512 enrolled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from proxylesskd.classifier.classifier import InheritedClassifier
+from proxylesskd.errors import UserError, nearest
+from proxylesskd.models.weights import read_tensors, write_atomically
+
+PROJECTION_FILE = "projection.safetensors"
+HOWS = ("cosine", "principal", "truncation", "random")
+
+CHUNK = 1 << 16  # rows at a time where all of them are summed
+BLOCK = 1024  # rows whose cosines with each other make one step, [1024, 1024]
+HELD_OUT = 0.1  # share of the rows whose cosines decide whether the refinement is kept
+EXACT = 1e-4  # a change of cosines that nobody sees: there is nothing to refine
+RANK = 1e-10  # an eigenvalue that is this much smaller than the largest is rounding
+
+
+def fit_projection(
+    rows: Tensor, dim: int, *, how: str = "cosine", steps: int = 200, lr: float = 1e-3, seed: int = 0
+) -> Tensor:
+    """Return the linear map to a smaller dimension after which the rows' cosines are best kept.
+
+    ``"principal"`` takes the uncentred principal directions of the unit rows, which keep inner products best of all
+    maps of this rank (Eckart and Young 1936). Cosines are taken after the projected vectors are normalised again, so
+    ``"cosine"`` goes on from there and minimises the mean of ``(cos(Pᵀr_i, Pᵀr_j) - r_i·r_j)²`` over pairs ``i ≠ j`` of
+    blocks of rows; what it finds is kept where it is better on rows it has not seen. ``"truncation"`` (the first
+    dimensions) and ``"random"`` (orthonormal columns) are there to be compared with.
+
+    Args:
+        rows: ``[C, T]`` floating point, normalised here.
+        dim: of the smaller space, in [1, T).
+        how: ``"cosine"``, ``"principal"``, ``"truncation"`` or ``"random"``.
+        steps: of the refinement.
+        lr: of its optimiser, Adam.
+        seed: of blocks, held-out rows and random directions: equal seeds give equal maps.
+
+    Returns:
+        ``[T, dim] float32``; ``F.normalize(x @ P)`` projects.
+
+    Raises:
+        UserError: ``dim`` is not below T or above the rank of the rows, or ``how`` is unknown.
+    """
+    _check(rows, dim, how)
+    rows = F.normalize(rows.detach().float(), dim=1)
+    generator = torch.Generator().manual_seed(seed)
+    width = rows.shape[1]
+    if how == "truncation":
+        return torch.eye(width)[:, :dim].contiguous()
+    if how == "random":
+        drawn = torch.randn(width, dim, generator=generator, dtype=torch.float64)
+        orthonormal: Tensor = torch.linalg.qr(drawn).Q.float()
+        return orthonormal
+    start = _principal(rows, dim)
+    return start if how == "principal" else _refine(rows, start, steps=steps, lr=lr, generator=generator)
+
+
+def cosine_error(rows: Tensor, projection: Tensor, against: Tensor | None = None) -> float:
+    """Return the root mean square of what a projection changes in the cosines of pairs of rows.
+
+    Args:
+        rows: ``[N, T]`` unit rows.
+        projection: ``[T, dim]``.
+        against: ``[M, T]`` unit rows to pair all rows with; unless given, all pairs of two different rows are taken.
+
+    Returns:
+        A difference of cosines, in [0, 2].
+    """
+    others = rows if against is None else against
+    small, small_others = F.normalize(rows @ projection, dim=1), F.normalize(others @ projection, dim=1)
+    total = 0.0
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, start + BLOCK)
+        lost = small[part] @ small_others.T - rows[part] @ others.T  # [b, M]
+        total += float(lost.square().sum(dtype=torch.float64))
+    pairs = len(rows) * len(others) - (len(rows) if against is None else 0)  # a row with itself loses nothing
+    return float((total / max(1, pairs)) ** 0.5)
+
+
+def project(classifier: InheritedClassifier, dim: int, *, how: str = "cosine", seed: int = 0) -> InheritedClassifier:
+    """Return the classifier for a student of a smaller dimension, with the map that takes the teacher there.
+
+    Args:
+        classifier: rows of dimension D; where they are projected already, the maps are composed.
+        dim: of the student, in [1, D).
+        how: see :func:`fit_projection`.
+        seed: of the fit.
+
+    Returns:
+        Projected rows, normalised again; ``projection`` is ``[T, dim]`` from the teacher's own dimension T.
+
+    Raises:
+        UserError: as :func:`fit_projection`.
+    """
+    rows = classifier.rows.cpu()
+    fitted = fit_projection(rows, dim, how=how, seed=seed)
+    chosen = _sample(len(rows), 2 * BLOCK, torch.Generator().manual_seed(seed))
+    step = {
+        "from_dim": classifier.dim,
+        "to_dim": dim,
+        "how": how,
+        "seed": seed,
+        "cosine_rms_error": round(cosine_error(rows[chosen], fitted), 5),
+    }
+    provenance = dict(classifier.provenance)
+    provenance["projected"] = [*provenance.get("projected", []), step]
+    # The length between two maps does not matter: the cosine forgets it.
+    whole = fitted if classifier.projection is None else classifier.projection.cpu() @ fitted
+    return InheritedClassifier(F.normalize(rows @ fitted, dim=1), classifier.identities, provenance, whole)
+
+
+def save_projection(folder: str | Path, classifier: InheritedClassifier) -> Path | None:
+    """Write the classifier's projection into a run folder as ``projection.safetensors``.
+
+    Args:
+        folder: the run folder.
+        classifier: the one that the run is trained with.
+
+    Returns:
+        The file, or None where the classifier was not projected; one that an earlier attempt left is then removed.
+    """
+    import safetensors.torch
+
+    path = Path(folder) / PROJECTION_FILE
+    if classifier.projection is None:
+        path.unlink(missing_ok=True)
+        return None
+    write_atomically(path, safetensors.torch.save({"projection": classifier.projection.cpu().contiguous()}))
+    return path
+
+
+def load_projection(folder: str | Path) -> Tensor | None:
+    """Return ``[T, D] float32``, the projection of a run folder or of a classifier file; None where there is none.
+
+    Args:
+        folder: a run folder, its ``projection.safetensors``, or a classifier file.
+
+    Raises:
+        UserError: nothing stands there, or the file is damaged or holds another kind of tensor.
+    """
+    path = Path(folder)
+    if path.is_dir():
+        path = path / PROJECTION_FILE
+        if not path.exists():
+            return None
+    found = read_tensors(path).get("projection")
+    if found is not None and (found.ndim != 2 or not found.is_floating_point()):
+        raise UserError(f"expected a projection [T, D] in '{path}', found {list(found.shape)} {found.dtype}")
+    return None if found is None else found.float()
+
+
+def _check(rows: Tensor, dim: int, how: str) -> None:
+    if how not in HOWS:
+        raise UserError(f"expected a projection by {', '.join(HOWS)}, found '{how}'{nearest(how, HOWS)}")
+    if rows.ndim != 2 or not rows.is_floating_point():
+        raise UserError(f"expected floating-point rows [C, T], found {list(rows.shape)} {rows.dtype}")
+    if not 1 <= dim < rows.shape[1]:
+        raise UserError(
+            f"expected a dimension from 1 to {rows.shape[1] - 1}, below that of the rows, found {dim}; "
+            "a student of the same dimension needs no projection"
+        )
+
+
+def _principal(rows: Tensor, dim: int) -> Tensor:
+    """Return the ``[T, dim]`` directions that hold most of the rows' length, the strongest first."""
+    second = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)  # [T, T]
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK].double()
+        second += part.T @ part
+    values, vectors = torch.linalg.eigh(second.cpu())  # ascending
+    rank = int((values > RANK * values[-1]).sum())
+    if rank < dim:
+        raise UserError(
+            f"expected rows that fill {dim} dimensions, found {len(rows)} rows that fill {rank}; "
+            f"project to {rank} dimensions at most, or inherit from more identities"
+        )
+    return vectors[:, -dim:].flip(1).float().contiguous()
+
+
+def _refine(rows: Tensor, start: Tensor, *, steps: int, lr: float, generator: torch.Generator) -> Tensor:
+    """Return a ``[T, dim]`` map that keeps cosines better than the one it starts from, or that one."""
+    order = torch.randperm(len(rows), generator=generator)
+    held, known = order[: int(HELD_OUT * len(rows))], order[int(HELD_OUT * len(rows)) :]
+    if len(held) < 2 or cosine_error(rows[held[: 2 * BLOCK]], start) < EXACT:
+        return start
+    moved = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([moved], lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+    for _ in range(steps):
+        block = rows[known[_sample(len(known), BLOCK, generator)]]  # [b, T]
+        (moved.grad,) = torch.autograd.grad(_lost(block, moved), [moved])
+        optimiser.step()
+        schedule.step()
+    # The start has seen the held-out rows and the refined map has not: a win is one.
+    unseen, others = rows[held[: 2 * BLOCK]], rows[known[: 2 * BLOCK]]
+    refined = moved.detach()
+    return refined if cosine_error(unseen, refined, others) < cosine_error(unseen, start, others) else start
+
+
+def _lost(block: Tensor, projection: Tensor) -> Tensor:
+    """Return the mean squared error of the cosines within a block ``[b, T]``."""
+    small = F.normalize(block @ projection, dim=1)
+    lost: Tensor = (small @ small.T - block @ block.T).square().sum() / (len(block) * (len(block) - 1))
+    return lost
+
+
+def _sample(count: int, most: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(count, generator=generator)[:most]
