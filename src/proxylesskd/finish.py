@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from proxylesskd.data.decode import decode
 from proxylesskd.data.pairs import Pairs
@@ -24,6 +24,7 @@ def evaluate_into(
     pairs: Pairs,
     *,
     gallery: Embedder | nn.Module | str | Path | None = None,
+    projection: Tensor | str | Path | None = None,
     flip: bool = False,
     replicates: int = 1000,
     seed: int = 0,
@@ -37,6 +38,7 @@ def evaluate_into(
         model: the probe model.
         pairs: the verification set.
         gallery: the model that made the gallery, for the cross-model mode.
+        projection: for a gallery of another dimension, see :func:`proxylesskd.evaluation.evaluate`.
         flip: add the embedding of the mirror image.
         replicates: of the bootstrap.
         seed: of the bootstrap.
@@ -48,7 +50,15 @@ def evaluate_into(
     """
     folder = Path(folder)
     result = evaluate(
-        model, pairs, gallery=gallery, flip=flip, replicates=replicates, seed=seed, name=name, progress=progress
+        model,
+        pairs,
+        gallery=gallery,
+        projection=projection,
+        flip=flip,
+        replicates=replicates,
+        seed=seed,
+        name=name,
+        progress=progress,
     )
     result.save(folder)
     threshold = result.single.threshold

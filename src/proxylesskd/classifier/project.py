@@ -184,7 +184,8 @@ def _principal(rows: Tensor, dim: int) -> Tensor:
             f"expected rows that fill {dim} dimensions, found {len(rows)} rows that fill {rank}; "
             f"project to {rank} dimensions at most, or inherit from more identities"
         )
-    return vectors[:, -dim:].flip(1).float().contiguous()
+    directions: Tensor = vectors[:, -dim:].flip(1).float().contiguous()
+    return directions
 
 
 def _refine(rows: Tensor, start: Tensor, *, steps: int, lr: float, generator: torch.Generator) -> Tensor:

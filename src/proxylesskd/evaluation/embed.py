@@ -98,7 +98,7 @@ def pair_scores(
     if gallery.shape[1] != probes.shape[1]:
         raise UserError(
             f"expected gallery and probe embeddings of one dimension, found {gallery.shape[1]} and {probes.shape[1]}; "
-            "only a student of the teacher's dimension can search the teacher's gallery"
+            "project the gallery to the dimension of the probes"
         )
     scores = np.empty(len(pairs.same))
     for start in range(0, len(scores), block):

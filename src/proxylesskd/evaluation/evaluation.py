@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor
 
 from proxylesskd.data.pairs import Pairs, read_pairs
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation.bootstrap import bootstrap, interval, make_metric
 from proxylesskd.evaluation.embed import embed_images, pair_scores
+from proxylesskd.evaluation.gallery import Model, gallery_in_space_of
 from proxylesskd.evaluation.resample import Resampling
 from proxylesskd.evaluation.result import Estimate, ModeResult, Rate
 from proxylesskd.evaluation.roc import (
@@ -31,13 +32,11 @@ from proxylesskd.evaluation.roc import (
     tar_at_far,
 )
 from proxylesskd.evaluation.verification import check_folds, fold_accuracy
-from proxylesskd.models.embedder import Embedder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-Model = Embedder | nn.Module | str | Path
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,7 @@ def evaluate(
     pairs: Pairs | str | Path,
     *,
     gallery: Model | None = None,
+    projection: Tensor | str | Path | None = None,
     flip: bool = False,
     replicates: int = 1000,
     seed: int = 0,
@@ -114,7 +114,11 @@ def evaluate(
     Args:
         model: the probe model: an embedder, a module, or a path that :func:`proxylesskd.load_teacher` takes.
         pairs: a verification set or its path.
-        gallery: the model that made the gallery; for the cross-model mode.
+        gallery: the model that made the gallery; for the cross-model mode. Where it is of another dimension than the
+            probe, and the probe is a run folder that holds the projection it was trained with, the gallery is projected
+            through that, and the result names it so.
+        projection: for the gallery: ``[gallery's dimension, probe's dimension]``, or the path of the classifier that
+            holds it; needed where the probe is no run folder.
         flip: add the embedding of the mirror image.
         replicates: of the bootstrap; 0 for no intervals.
         seed: of the bootstrap.
@@ -123,20 +127,17 @@ def evaluate(
         progress: draw progress bars.
 
     Raises:
-        UserError: dimensions of the two models differ, embeddings are not finite, the pairs are of one kind or in one
-            fold, or a rate or the number of replicates is out of range.
+        UserError: dimensions of the two models differ and no projection leads from one to the other, embeddings are
+            not finite, the pairs are of one kind or in one fold, or a rate or the number of replicates is out of range.
     """
     from proxylesskd.teacher import as_embedder
 
     pairs = pairs if isinstance(pairs, Pairs) else read_pairs(pairs)
     _check_request(pairs, replicates, fars)
+    if projection is not None and gallery is None:
+        raise UserError("expected a gallery model for the projection, found none; give gallery, or no projection")
     probe = as_embedder(model)
-    other = None if gallery is None else as_embedder(gallery)
-    if other is not None and other.dim != probe.dim:
-        raise UserError(
-            f"expected a gallery model of the probe's dimension {probe.dim}, found {other.dim} by {other.name}; "
-            "only a student of the teacher's dimension can search the teacher's gallery"
-        )
+    other = None if gallery is None else gallery_in_space_of(probe, model, as_embedder(gallery), projection)
     probes = embed_images(probe, pairs.images, flip=flip, progress=progress, names=pairs.image_names)
     single = measure(pair_scores(probes, probes, pairs), pairs, replicates=replicates, seed=seed, fars=fars)
     cross = None
