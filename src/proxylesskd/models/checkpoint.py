@@ -34,13 +34,29 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         UserError: no such file, a pickle that carries code, or no tensors inside.
     """
     file = existing_file(Path(path))
-    content = read_tensors(file) if file.suffix == ".safetensors" else _torch_load(file)
+    content = read_content(file)
     state = {k: v for k, v in _unwrap(content).items() if isinstance(k, str) and isinstance(v, Tensor)}
     if not state:
         raise UserError(f"expected named tensors in '{file}', found {_outline(content)}")
     for prefix in _WRAPPERS:
         state = _without_prefix(state, prefix) if all(k.startswith(prefix) for k in state) else state
     return state
+
+
+def read_content(path: str | Path) -> Any:
+    """Return what a foreign checkpoint holds, as it is: a tensor, or mappings of tensors and plain values.
+
+    Files of PyTorch's present format are mapped, not read: of a checkpoint with its optimiser only the tensors that are
+    used come into memory.
+
+    Args:
+        path: as for :func:`read_state_dict`.
+
+    Raises:
+        UserError: no such file, a pickle that carries code, or a damaged file.
+    """
+    file = existing_file(Path(path))
+    return read_tensors(file) if file.suffix.lower() == ".safetensors" else _torch_load(file)
 
 
 def backbone_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -68,9 +84,9 @@ def load_published(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _torch_load(path: Path) -> Any:
-    _refuse_inflation(path)
+    archive = _sound_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         # torch's message runs over many lines and suggests to switch the protection off.
         raise UserError(
@@ -82,14 +98,23 @@ def _torch_load(path: Path) -> Any:
         raise UserError(f"expected a PyTorch checkpoint at '{path}', found: {reason}") from error
 
 
-def _refuse_inflation(path: Path) -> None:
-    # torch.save never compresses; an archive that grows on reading is made to exhaust memory.
+def _sound_archive(path: Path) -> bool:
+    """Say whether the file is an archive of PyTorch's present format, which can be mapped; refuse a bad one."""
     if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        content = sum(entry.file_size for entry in archive.infolist())
-    if content > path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                raise UserError(f"expected a PyTorch checkpoint at '{path}', found one cut short; copy it again")
+        return False
+    # torch.save never compresses; an archive that grows on reading is made to exhaust memory.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"expected a PyTorch checkpoint at '{path}', found a damaged archive: {error}") from error
+    content = sum(entry.file_size for entry in entries)
+    if content > path.stat().st_size or any(entry.compress_type for entry in entries):
         raise UserError(f"refused '{path}': {content} bytes packed into {path.stat().st_size}")
+    return True
 
 
 def _unwrap(content: Any) -> dict[Any, Any]:
