@@ -16,8 +16,6 @@ number of identities: how far a row goes, in one pass over the data, towards ima
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,6 +27,8 @@ from proxylesskd.data.sampler import batch_indices
 from proxylesskd.errors import UserError
 from proxylesskd.losses.frozen_softmax import margin_softmax
 from proxylesskd.losses.margin import ArcFace, Margin
+
+STEPS_A_PASS = 16  # at least: rows that all go far at once chase each other
 
 
 def fit_rows(
@@ -57,7 +57,7 @@ def fit_rows(
         margin: default ``ArcFace(0.5)``.
         scale: ``s``, > 0.
         epochs: passes over all views.
-        batch: samples a step.
+        batch: samples a step, at most; of few images fewer are taken, so that a pass has steps enough to be stable.
         learning_rate: of the first step; falls linearly to zero. See the module for its meaning.
         anchor: >= 0, how strongly a row is held at its start, against 1 for the pull of an image that it fails.
         weights: ``[N]`` in [0, 1], how much an image counts; default all alike.
@@ -72,36 +72,48 @@ def fit_rows(
     Raises:
         UserError: shapes do not fit, or a number is outside its range.
     """
-    _check(embedded, rows, weights, {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}, anchor)
+    positive = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "scale": scale}
+    _check(embedded, rows, weights, positive, anchor)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    start = F.normalize(rows.detach().float(), dim=1).to(device)  # [C, D]
-    labels, counts = (
-        torch.from_numpy(embedded.labels),
-        torch.ones(len(embedded)) if weights is None else weights.float(),
-    )
-    readable = torch.nonzero((labels >= 0) & (counts > 0)).flatten()
-    rate = _rates(labels[readable], counts[readable], len(start), embedded.views.shape[1]).to(device)
-    fitted = start
     margin = margin or ArcFace(0.5)
-    samples = len(readable) * embedded.views.shape[1]
-    batch = min(batch, samples)
-    steps = -(-epochs * samples // batch) if samples else 0
-    for step in _shown(range(steps), progress):
-        image, view = np.divmod(batch_indices(step, length=samples, batch=batch, seed=seed), embedded.views.shape[1])
-        where = readable[image]
-        views = torch.from_numpy(np.asarray(embedded.views[where.numpy(), view], np.float32))  # [B, D]
-        gradient = row_gradient(
-            F.normalize(views, dim=1).to(device),
-            labels[where].to(device),
-            counts[where].to(device),
-            fitted,
-            start,
-            margin=margin,
-            scale=scale,
-            anchor=anchor,
-        )
-        fitted = move_on_sphere(fitted, gradient, learning_rate * (1 - step / steps) / scale * rate)
+    start = F.normalize(rows.detach().float(), dim=1).to(device)  # [C, D]
+    samples = _Samples(embedded, torch.ones(len(embedded)) if weights is None else weights.float(), seed)
+    # The anchor may pull as hard as it likes: the step shrinks so that it never overshoots.
+    rates = learning_rate / (1 + anchor) / scale * samples.rates(len(start)).to(device)
+    batch = max(1, min(batch, len(samples) // STEPS_A_PASS))
+    steps = -(-epochs * len(samples) // batch)
+    fitted = start
+    for step in track(range(steps), "fitting the rows", disable=not progress):
+        x, y, w = (tensor.to(device) for tensor in samples.take(step, batch))
+        gradient = row_gradient(x, y, w, fitted, start, margin=margin, scale=scale, anchor=anchor)
+        fitted = move_on_sphere(fitted, gradient, (1 - step / steps) * rates)
     return fitted.cpu()
+
+
+class _Samples:
+    """All views of the images that count, in a seeded order."""
+
+    def __init__(self, embedded: EmbeddedSource, weights: Tensor, seed: int) -> None:
+        self.views, self.seed = embedded.views, seed
+        self.labels, self.weights = torch.from_numpy(embedded.labels), weights.cpu()
+        self.positions = torch.nonzero((self.labels >= 0) & (self.weights > 0)).flatten()
+
+    def __len__(self) -> int:
+        return len(self.positions) * int(self.views.shape[1])
+
+    def rates(self, identities: int) -> Tensor:
+        """Return ``[C] float32``, one over the weight of all samples of an identity; 0 where there are none."""
+        weights = self.weights[self.positions].double() * self.views.shape[1]
+        total = torch.zeros(identities, dtype=torch.float64).index_add_(0, self.labels[self.positions], weights)
+        return torch.where(total > 0, 1 / total, 0.0).float()
+
+    def take(self, step: int, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``[B, D]`` unit embeddings, ``[B]`` labels and ``[B]`` weights of a step."""
+        chosen = batch_indices(step, length=len(self), batch=batch, seed=self.seed)
+        image, view = np.divmod(chosen, self.views.shape[1])
+        where = self.positions[torch.from_numpy(image)]
+        embeddings = torch.from_numpy(np.asarray(self.views[where.numpy(), view], np.float32))
+        return F.normalize(embeddings, dim=1), self.labels[where], self.weights[where]
 
 
 def row_gradient(
@@ -145,16 +157,6 @@ def move_on_sphere(rows: Tensor, gradient: Tensor, rates: Tensor) -> Tensor:
     tangent = gradient - (gradient * rows).sum(dim=1, keepdim=True) * rows
     moved = F.normalize(rows - rates[:, None] * tangent, dim=1)
     return torch.where(rates[:, None] > 0, moved, rows)
-
-
-def _rates(labels: Tensor, counts: Tensor, identities: int, views: int) -> Tensor:
-    """Return ``[C] float32``, one over the weight of all samples of an identity; 0 where there are none."""
-    total = torch.zeros(identities, dtype=torch.float64).index_add_(0, labels, counts.double()) * views
-    return torch.where(total > 0, 1 / total, 0.0).float()
-
-
-def _shown(steps: range, progress: bool) -> Iterable[int]:
-    return track(steps, "fitting the rows", disable=not progress)
 
 
 def _check(
