@@ -20,22 +20,23 @@ PROJECTION_FILE = "projection.safetensors"
 HOWS = ("cosine", "principal", "truncation", "random")
 
 CHUNK = 1 << 16  # rows at a time where all of them are summed
-BLOCK = 1024  # rows whose cosines with each other make one step, [1024, 1024]
+BLOCK = 512  # rows whose cosines with each other make one step, [512, 512]
+FLOOR = 0.1  # cosine below which all pairs count alike; about the spread of unlike identities
 HELD_OUT = 0.1  # share of the rows whose cosines decide whether the refinement is kept
 EXACT = 1e-4  # a change of cosines that nobody sees: there is nothing to refine
 RANK = 1e-10  # an eigenvalue that is this much smaller than the largest is rounding
 
 
 def fit_projection(
-    rows: Tensor, dim: int, *, how: str = "cosine", steps: int = 200, lr: float = 1e-3, seed: int = 0
+    rows: Tensor, dim: int, *, how: str = "cosine", steps: int = 100, lr: float = 3e-3, seed: int = 0
 ) -> Tensor:
     """Return the linear map to a smaller dimension after which the rows' cosines are best kept.
 
     ``"principal"`` takes the uncentred principal directions of the unit rows, which keep inner products best of all
     maps of this rank (Eckart and Young 1936). Cosines are taken after the projected vectors are normalised again, so
-    ``"cosine"`` goes on from there and minimises the mean of ``(cos(Pᵀr_i, Pᵀr_j) - r_i·r_j)²`` over pairs ``i ≠ j`` of
-    blocks of rows; what it finds is kept where it is better on rows it has not seen. ``"truncation"`` (the first
-    dimensions) and ``"random"`` (orthonormal columns) are there to be compared with.
+    ``"cosine"`` goes on from there and minimises the weighted mean of ``(cos(Pᵀr_i, Pᵀr_j) - r_i·r_j)²`` over pairs
+    ``i ≠ j`` in blocks of rows, see :func:`lost_cosines`; what it finds is kept where it is better on rows it has not
+    seen. ``"truncation"`` (the first dimensions) and ``"random"`` (orthonormal columns) are there to be compared with.
 
     Args:
         rows: ``[C, T]`` floating point, normalised here.
@@ -46,13 +47,13 @@ def fit_projection(
         seed: of blocks, held-out rows and random directions: equal seeds give equal maps.
 
     Returns:
-        ``[T, dim] float32``; ``F.normalize(x @ P)`` projects.
+        ``[T, dim] float32`` on the CPU; ``F.normalize(x @ P, dim=1)`` projects.
 
     Raises:
         UserError: ``dim`` is not below T or above the rank of the rows, or ``how`` is unknown.
     """
     _check(rows, dim, how)
-    rows = F.normalize(rows.detach().float(), dim=1)
+    rows = F.normalize(rows.detach().cpu().float(), dim=1)
     generator = torch.Generator().manual_seed(seed)
     width = rows.shape[1]
     if how == "truncation":
@@ -104,7 +105,7 @@ def project(classifier: InheritedClassifier, dim: int, *, how: str = "cosine", s
     """
     rows = classifier.rows.cpu()
     fitted = fit_projection(rows, dim, how=how, seed=seed)
-    chosen = _sample(len(rows), 2 * BLOCK, torch.Generator().manual_seed(seed))
+    chosen = _sample(len(rows), 4 * BLOCK, torch.Generator().manual_seed(seed))
     step = {
         "from_dim": classifier.dim,
         "to_dim": dim,
@@ -177,7 +178,7 @@ def _principal(rows: Tensor, dim: int) -> Tensor:
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK].double()
         second += part.T @ part
-    values, vectors = torch.linalg.eigh(second.cpu())  # ascending
+    values, vectors = torch.linalg.eigh(second)  # ascending
     rank = int((values > RANK * values[-1]).sum())
     if rank < dim:
         raise UserError(
@@ -190,28 +191,42 @@ def _principal(rows: Tensor, dim: int) -> Tensor:
 
 def _refine(rows: Tensor, start: Tensor, *, steps: int, lr: float, generator: torch.Generator) -> Tensor:
     """Return a ``[T, dim]`` map that keeps cosines better than the one it starts from, or that one."""
-    order = torch.randperm(len(rows), generator=generator)
-    held, known = order[: int(HELD_OUT * len(rows))], order[int(HELD_OUT * len(rows)) :]
-    if len(held) < 2 or cosine_error(rows[held[: 2 * BLOCK]], start) < EXACT:
+    held, known = _sample(len(rows), len(rows), generator).tensor_split([int(HELD_OUT * len(rows))])
+    unseen, others = rows[held[: 2 * BLOCK]], rows[known[: 2 * BLOCK]]
+    if len(held) < 2 or cosine_error(unseen, start) < EXACT:
         return start
     moved = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([moved], lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
     for _ in range(steps):
         block = rows[known[_sample(len(known), BLOCK, generator)]]  # [b, T]
-        (moved.grad,) = torch.autograd.grad(_lost(block, moved), [moved])
+        (moved.grad,) = torch.autograd.grad(lost_cosines(block, block, moved), [moved])
         optimiser.step()
         schedule.step()
-    # The start has seen the held-out rows and the refined map has not: a win is one.
-    unseen, others = rows[held[: 2 * BLOCK]], rows[known[: 2 * BLOCK]]
     refined = moved.detach()
-    return refined if cosine_error(unseen, refined, others) < cosine_error(unseen, start, others) else start
+    # The start has seen the held-out rows and the refined map has not: a win is one.
+    return refined if lost_cosines(unseen, others, refined) < lost_cosines(unseen, others, start) else start
 
 
-def _lost(block: Tensor, projection: Tensor) -> Tensor:
-    """Return the mean squared error of the cosines within a block ``[b, T]``."""
-    small = F.normalize(block @ projection, dim=1)
-    lost: Tensor = (small @ small.T - block @ block.T).square().sum() / (len(block) * (len(block) - 1))
+def lost_cosines(first: Tensor, second: Tensor, projection: Tensor) -> Tensor:
+    """Return what the refinement minimises: the weighted mean square of what a projection changes in cosines.
+
+    The weight of a pair is its squared cosine, that of :data:`FLOOR` where it is lower: errors matter where identities
+    are alike, and there are few such pairs among the many of unlike ones.
+
+    Args:
+        first: ``[b, T]`` unit rows.
+        second: ``[M, T]`` unit rows, each paired with all of the first. A row paired with itself loses nothing.
+        projection: ``[T, dim]``.
+
+    Returns:
+        ``[] float32``, at least 0.
+    """
+    before = first @ second.T  # [b, M] cosine
+    after = F.normalize(first @ projection, dim=1) @ F.normalize(second @ projection, dim=1).T
+    # A row and itself keep their cosine of 1 whatever the map is: in a block against itself they would dilute the mean.
+    weight = before.clamp_min(FLOOR).square() * (before < 1 - EXACT)
+    lost: Tensor = (weight * (after - before).square()).sum() / weight.sum().clamp_min(EXACT)
     return lost
 
 
