@@ -26,6 +26,7 @@ from proxylesskd.models.weights import RUN_WEIGHTS, is_saved_model, load_model
 
 Order = Literal["rgb", "bgr"]
 Layout = Literal["nchw", "nhwc"]
+Device = str | torch.device
 
 
 class Teacher:
@@ -50,7 +51,7 @@ class Teacher:
         *,
         batch: int | None = None,
         chunk: int | None = None,
-        device: str | torch.device = "cpu",
+        device: Device = "cpu",
         notes: Mapping[str, str] | None = None,
     ) -> None:
         """Put a network and its preprocessing together.
@@ -127,8 +128,9 @@ def load_teacher(
     mean: float | None = None,
     std: float | None = None,
     size: int | None = None,
-    device: str | torch.device | None = None,
+    device: Device | None = None,
     threads: int | None = None,
+    output: str | None = None,
 ) -> Teacher:
     """Load a frozen network with its preprocessing.
 
@@ -147,6 +149,7 @@ def load_teacher(
         size: side of the input in pixels; default from the file, else 112.
         device: where it runs; default CUDA for PyTorch where there is one, the CPU for ONNX.
         threads: CPU threads of an ONNX model; default all cores.
+        output: name of the tensor inside an ONNX graph that is the embedding, where the graph goes on to a classifier.
 
     Raises:
         UserError: nothing usable stands at the path, or the options contradict it.
@@ -154,7 +157,7 @@ def load_teacher(
     plain, riding = split_location(path)
     options: dict[str, Any] = dict(riding)
     arguments = {"architecture": architecture, "dim": dim, "width": width, "order": order, "layout": layout}
-    arguments |= {"mean": mean, "std": std, "size": size}
+    arguments |= {"mean": mean, "std": std, "size": size, "output": output}
     options |= {key: value for key, value in arguments.items() if value is not None}
     return _open(_locate(plain), options, options.pop("device", device), threads)
 
@@ -206,11 +209,14 @@ def _locate(path: Path) -> Path:
     raise UserError(f"expected {names} in the run folder '{path}', found neither; is the run finished?")
 
 
-def _open(file: Path, options: dict[str, Any], device: str | torch.device | None, threads: int | None) -> Teacher:
+def _open(file: Path, options: dict[str, Any], device: Device | None, threads: int | None) -> Teacher:
     architecture, dim, width = (options.pop(key, None) for key in ("architecture", "dim", "width"))
+    output = options.pop("output", None)
     if file.suffix.lower() == ".onnx":
         _refuse_for_onnx(architecture=architecture, width=width)
-        teacher = _from_onnx(file, options, device, threads)
+        teacher = _from_onnx(file, options, device=device, threads=threads, output=output)
+    elif output is not None:
+        raise UserError(f"expected output={output} with an ONNX file only, found '{file}'")
     elif file.suffix == ".safetensors" and is_saved_model(file):
         teacher = _from_saved(file, architecture, options, device)
     else:
@@ -220,8 +226,8 @@ def _open(file: Path, options: dict[str, Any], device: str | torch.device | None
     return teacher
 
 
-def _from_onnx(path: Path, given: dict[str, Any], device: str | torch.device | None, threads: int | None) -> Teacher:
-    network = OnnxNetwork(path, size=given.get("size"), device=device, threads=threads)
+def _from_onnx(path: Path, given: dict[str, Any], **runtime: Any) -> Teacher:
+    network = OnnxNetwork(path, size=given.get("size"), **runtime)
     if given.get("layout") not in (None, network.input.layout):
         raise UserError(f"expected layout={network.input.layout} by the input of '{path}', found {given['layout']}")
     mean, std, why = detected_scaling(network.graph)
@@ -241,9 +247,7 @@ def _from_onnx(path: Path, given: dict[str, Any], device: str | torch.device | N
     )
 
 
-def _from_saved(
-    path: Path, architecture: str | None, given: dict[str, Any], device: str | torch.device | None
-) -> Teacher:
+def _from_saved(path: Path, architecture: str | None, given: dict[str, Any], device: Device | None) -> Teacher:
     module, preprocessing = load_model(path, architecture=architecture)
     notes = dict.fromkeys(preprocessing.to_dict(), "from the file")
     preprocessing = dataclasses.replace(preprocessing, **given)
@@ -255,14 +259,14 @@ def _from_saved(
 def _from_foreign(
     path: Path,
     architecture: str | None,
-    dimensions: tuple[int | None, float | None],
+    sizes: tuple[int | None, float | None],
     given: dict[str, Any],
-    device: str | torch.device | None,
+    to: Device | None,
 ) -> Teacher:
     state = read_state_dict(path)
     if architecture is None:
         raise UserError(f"'{path}' does not say its architecture; name it, such as architecture='iresnet50'")
-    dim, width = dimensions
+    dim, width = sizes
     preprocessing = Preprocessing(**given)
     with torch.random.fork_rng(devices=[]):
         module = create_model(
@@ -270,7 +274,7 @@ def _from_foreign(
         )
     load_published(module, state)
     notes = {**dict.fromkeys(preprocessing.to_dict(), "assumed"), **dict.fromkeys(given, "given")}
-    return teacher_of(_frozen(module, device), preprocessing, name=path.stem, notes=notes)
+    return teacher_of(_frozen(module, to), preprocessing, name=path.stem, notes=notes)
 
 
 def _refuse_for_onnx(**options: object) -> None:
@@ -279,7 +283,7 @@ def _refuse_for_onnx(**options: object) -> None:
             raise UserError(f"expected no {name} for an ONNX file, which says its own, found {name}={value}")
 
 
-def _frozen(module: nn.Module, device: str | torch.device | None) -> nn.Module:
+def _frozen(module: nn.Module, device: Device | None) -> nn.Module:
     return module.requires_grad_(False).eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

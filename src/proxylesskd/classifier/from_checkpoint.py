@@ -24,6 +24,7 @@ from proxylesskd.classifier.head import (
     tensors_in,
 )
 from proxylesskd.classifier.numpy_head import NUMPY, read_arrays
+from proxylesskd.classifier.onnx_head import read_onnx
 from proxylesskd.classifier.padding import without_padding
 from proxylesskd.classifier.shards import ShardSet, check_shards, describe_split, read_shards, set_of, shard_sets
 from proxylesskd.errors import UserError
@@ -143,6 +144,8 @@ def _only_set(folder: Path) -> ShardSet:
 
 
 def _read_file(path: Path, key: str | None, count: int | None, dim: int | None) -> Found:
+    if path.suffix.lower() == ".onnx":
+        return read_onnx(path, key=key, count=count)
     tensors = read_arrays(path) if path.suffix.lower() in NUMPY else tensors_in(read_content(path))
     if not tensors:
         raise NoHeadError(f"expected tensors in '{path}', found none")

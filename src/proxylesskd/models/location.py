@@ -18,6 +18,7 @@ OPTIONS: dict[str, type] = {
     "std": float,
     "size": int,
     "device": str,
+    "output": str,
 }
 
 

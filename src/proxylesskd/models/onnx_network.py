@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from proxylesskd.errors import UserError, require_extra
+from proxylesskd.models.onnx_cut import cut_at
 from proxylesskd.models.onnx_graph import (
     ImageInput,
     freed_batch,
@@ -35,7 +36,7 @@ class OnnxNetwork:
         size: side of the input in pixels.
         input: what the graph says of its input.
         graph: the ONNX model that is run.
-        digest: sha256 of the file.
+        digest: sha256 of the file, and the name of the output if one is given.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class OnnxNetwork:
         size: int | None = None,
         device: str | torch.device | None = None,
         threads: int | None = None,
+        output: str | None = None,
     ) -> None:
         """Load a file.
 
@@ -53,11 +55,15 @@ class OnnxNetwork:
             size: side of the input where the graph leaves it free (default 112).
             device: ``"cuda"`` runs on the GPU if onnxruntime can; default is the CPU.
             threads: of the CPU for one call; default all cores.
+            output: name of the tensor inside the graph that is the embedding; default what the graph returns.
 
         Raises:
-            UserError: no ONNX file, no face-recognition model, or ``size`` is not what the graph takes.
+            UserError: no ONNX file, no face-recognition model, no tensor ``output``, or ``size`` is not what the graph
+                takes.
         """
         self.graph, self.digest = read_graph(Path(path))
+        if output is not None:
+            self.graph, self.digest = cut_at(self.graph, output), f"{self.digest} {output}"
         self.input: ImageInput = image_input(self.graph)
         self.size = _chosen_size(self.input, size, path)
         _refuse_other_outputs(self.graph, path)
@@ -168,7 +174,8 @@ def _refuse_other_outputs(graph: Any, path: str | Path) -> None:
         if operator in _CLASSIFYING:
             raise UserError(
                 "no face-recognition model: expected one output [B, D] of embeddings, "
-                f"found probabilities from {operator} in '{path}': {name}"
+                f"found probabilities from {operator} in '{path}': {name}; name the embedding's tensor with "
+                ":output=NAME after the path if the network has one"
             )
     # What declares its outputs, such as a detector, is recognised before it is run.
     shapes = output_shapes(graph)
