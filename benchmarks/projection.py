@@ -25,14 +25,15 @@ from torch import Tensor
 import proxylesskd as pk
 from proxylesskd.classifier.project import cosine_error, project
 from proxylesskd.evaluation import paired_difference
-from proxylesskd.evaluation.bootstrap import bootstrap, interval, make_metric
+from proxylesskd.evaluation.bootstrap import bootstrap, far_of, interval, make_metric
 from proxylesskd.evaluation.embed import embed_images, pair_scores
 from proxylesskd.evaluation.evaluation import measure
+from proxylesskd.evaluation.result import ModeResult
 from proxylesskd.evaluation.roc import Floats
 
 KINDS = {"cosine": "cosines kept", "principal": "principal", "truncation": "truncation", "random": "random"}
 OURS = "cosine"
-METRICS = ("accuracy", "auc", "tar@far=0.1", "tar@far=0.01", "tar@far=0.001")
+METRICS = ("accuracy", "auc", "tar@far=0.01", "tar@far=0.001")
 
 Scores = Mapping[tuple[int, str], Floats]  # by dimension and kind, [S, P] of S seeds
 
@@ -83,39 +84,39 @@ def projection_of(classifier: pk.InheritedClassifier) -> Tensor:
     return classifier.projection
 
 
-def estimates(scores: Floats, pairs: pk.Pairs) -> Iterator[str]:
+def value_of(mode: ModeResult, metric: str) -> float:
+    """Return a metric on all pairs."""
+    if metric == "accuracy":
+        return mode.accuracy.value
+    return mode.auc.value if metric == "auc" else mode.tar[far_of(metric)].value
+
+
+def estimates(scores: Floats, pairs: pk.Pairs, metrics: Sequence[str]) -> Iterator[str]:
     """Yield `93.1 [92.0, 94.2]` for every metric: the mean over `[S, P]` of S seeds, in %."""
-    found = [measure(run, pairs, replicates=0, fars=(1e-1, 1e-2, 1e-3)) for run in scores]
-    metrics = {name: make_metric(name) for name in METRICS}
-    drawn = [bootstrap(metrics, run, pairs) for run in scores]
-    for name in METRICS:
-        values = [
-            mode.accuracy.value
-            if name == "accuracy"
-            else mode.auc.value
-            if name == "auc"
-            else mode.tar[float(name.partition("=")[2])].value
-            for mode in found
-        ]
-        low, high = interval(np.mean([run[name] for run in drawn], axis=0)) or (np.nan, np.nan)
-        yield f"{100 * np.mean(values):.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+    fars = [far_of(metric) for metric in metrics if metric not in ("accuracy", "auc")]
+    found = [measure(run, pairs, replicates=0, fars=fars) for run in scores]
+    drawn = [bootstrap({metric: make_metric(metric) for metric in metrics}, run, pairs) for run in scores]
+    for metric in metrics:
+        value = np.mean([value_of(mode, metric) for mode in found])
+        low, high = interval(np.mean([run[metric] for run in drawn], axis=0)) or (np.nan, np.nan)
+        yield f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
-def print_table(title: str, rows: Mapping[str, Floats], pairs: pk.Pairs) -> None:
+def print_table(title: str, rows: Mapping[str, Floats], pairs: pk.Pairs, metrics: Sequence[str]) -> None:
     """Print one row a model, `[S, P]` scores each."""
-    print(f"\n{title}\n\n| embeddings | " + " | ".join(METRICS) + " |\n|" + "---|" * (1 + len(METRICS)))
+    print(f"\n{title}\n\n| embeddings | " + " | ".join(metrics) + " |\n|" + "---|" * (1 + len(metrics)))
     for name, scores in rows.items():
-        print(f"| {name} | " + " | ".join(estimates(scores, pairs)) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(estimates(scores, pairs, metrics)) + " |", flush=True)
 
 
-def print_differences(title: str, scores: Scores, pairs: pk.Pairs) -> None:
+def print_differences(title: str, scores: Scores, pairs: pk.Pairs, metrics: Sequence[str]) -> None:
     """Print ours minus every other kind with its paired interval, in points."""
-    print(f"\n{title}\n\n| dimension | minus | " + " | ".join(METRICS) + " |\n|" + "---|" * (2 + len(METRICS)))
+    print(f"\n{title}\n\n| dimension | minus | " + " | ".join(metrics) + " |\n|" + "---|" * (2 + len(metrics)))
     for (dim, kind), other in scores.items():
         if kind == OURS or (dim, OURS) not in scores:
             continue
         cells = []
-        for metric in METRICS:
+        for metric in metrics:
             found = paired_difference(scores[dim, OURS], other, pairs, metric=metric)
             cells.append(f"{100 * found.value:+.2f} [{100 * found.lower:+.2f}, {100 * found.upper:+.2f}]")
         print(f"| {dim} | {KINDS[kind]} | " + " | ".join(cells) + " |", flush=True)
@@ -133,8 +134,8 @@ def compare_teachers(
         scores[dim, kind] = np.stack([pair_scores(each, each, pairs) for each in small])
         error = np.mean([cosine_error(torch.from_numpy(whole), map_) for map_ in maps])
         rows[f"{dim}, {KINDS[kind]} (cosines of the pairs' images change by {error:.4f})"] = scores[dim, kind]
-    print_table("The teacher, gallery and probe projected", rows, pairs)
-    print_differences("The teacher: cosines kept, minus the other projections", scores, pairs)
+    print_table("The teacher, gallery and probe projected", rows, pairs, args.metrics)
+    print_differences("The teacher: cosines kept, minus the other projections", scores, pairs, args.metrics)
 
 
 def student_of(folder: Path, classifier: pk.InheritedClassifier, settings: Sequence[str]) -> None:
@@ -165,8 +166,10 @@ def compare_students(
                 kept[dim, kind] = np.stack([result.modes()[mode].scores for result in found])
     for mode, kept in scores.items():
         rows = {f"{dim}, {KINDS[kind]}": values for (dim, kind), values in kept.items()}
-        print_table(f"Students of {len(args.seeds)} seeds, {mode} mode", rows, pairs)
-        print_differences(f"Students, {mode} mode: cosines kept, minus the other projections", kept, pairs)
+        print_table(f"Students of {len(args.seeds)} seeds, {mode} mode", rows, pairs, args.metrics)
+        print_differences(
+            f"Students, {mode} mode: cosines kept, minus the other projections", kept, pairs, args.metrics
+        )
 
 
 def main() -> None:
@@ -179,6 +182,7 @@ def main() -> None:
     parser.add_argument("--embeddings", type=Path, help="the teacher's embeddings of the pairs' images, .npy")
     parser.add_argument("--dims", type=int, nargs="+", default=[256, 128])
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--metrics", nargs="+", default=list(METRICS))
     parser.add_argument("--random-seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of random projections")
     parser.add_argument("--students", type=Path, help="train students into this folder instead")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the students")
