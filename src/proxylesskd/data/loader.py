@@ -212,6 +212,7 @@ def iterate(
     workers: int = 2,
     corrupt: CorruptLog,
     prefetch: int = 3,
+    only: Iterable[int] | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield all images once, in order; corrupt ones are counted and left out, so a batch may be shorter.
 
@@ -222,6 +223,7 @@ def iterate(
         workers: decoding threads; the result does not depend on it.
         corrupt: receives what was corrupt.
         prefetch: how many batches are decoded ahead, which bounds memory.
+        only: numbers of the batches wanted, batch k being the images from ``k * batch`` on; all of them unless given.
 
     Yields:
         images ``[b, 3, size, size] uint8`` RGB, labels ``[b] int64``, indices ``[b] int64``, with 1 <= b <= batch.
@@ -231,7 +233,8 @@ def iterate(
     """
     _check_counts(batch=batch, workers=workers, prefetch=prefetch, size=size)
     length = len(source)
-    plan = (np.arange(i, min(i + batch, length), dtype=np.int64) for i in range(0, length, batch))
+    starts = range(0, length, batch) if only is None else (number * batch for number in only)
+    plan = (np.arange(i, min(i + batch, length), dtype=np.int64) for i in starts)
     decoded = _decoded(_Decoder(source, size), plan, workers=workers, prefetch=prefetch, replace=False, corrupt=corrupt)
     labels, whole = source.labels, 0
     with closing(decoded):
