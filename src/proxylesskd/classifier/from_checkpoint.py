@@ -23,6 +23,7 @@ from proxylesskd.classifier.head import (
     shown_key,
     tensors_in,
 )
+from proxylesskd.classifier.keras_head import KERAS, read_keras
 from proxylesskd.classifier.numpy_head import NUMPY, read_arrays
 from proxylesskd.classifier.onnx_head import read_onnx
 from proxylesskd.classifier.padding import without_padding
@@ -146,6 +147,8 @@ def _only_set(folder: Path) -> ShardSet:
 def _read_file(path: Path, key: str | None, count: int | None, dim: int | None) -> Found:
     if path.suffix.lower() == ".onnx":
         return read_onnx(path, key=key, count=count)
+    if path.suffix.lower() in KERAS:
+        return read_keras(path, key=key, count=count, dim=dim)
     tensors = read_arrays(path) if path.suffix.lower() in NUMPY else tensors_in(read_content(path))
     if not tensors:
         raise NoHeadError(f"expected tensors in '{path}', found none")

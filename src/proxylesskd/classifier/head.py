@@ -97,7 +97,7 @@ class Found:
 
 def shown_key(key: str) -> str:
     """Make a name from an untrusted file fit for a one-line message."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in key[:80])
+    plain = "".join(letter if letter.isprintable() else "?" for letter in key[:200])
     return plain or "(the tensor)"
 
 
@@ -109,7 +109,7 @@ def tensors_in(content: Any) -> dict[str, Tensor]:
     while todo:
         name, value, depth = todo.pop(0)
         if isinstance(value, Tensor):
-            found[name] = value
+            found[name] = value.detach()
         elif isinstance(value, Mapping) and depth < _DEPTH and id(value) not in seen:
             seen.add(id(value))
             inner = [(key, item) for key, item in value.items() if isinstance(key, str)]
@@ -163,9 +163,9 @@ def choose(
     """
     if key is not None:
         return _called(matrices, key)
-    usable = [m for m in matrices if not any(_NEVER.fullmatch(part) for part in m.key.split("."))]
-    sole = usable if alone and len(matrices) == 1 else []
-    for candidates in (_named(usable, count), sole, _fitting(usable, count, dim)):
+    possible = usable(matrices)
+    sole = possible if alone and len(possible) == 1 else []
+    for candidates in (_named(possible, count), sole, _fitting(possible, count, dim)):
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -176,6 +176,11 @@ def choose(
     raise NoHeadError(
         f"expected {wanted}, found none among {listed(matrices)}; name it with --key, or estimate the rows"
     )
+
+
+def usable(matrices: Iterable[Matrix]) -> list[Matrix]:
+    """Return the matrices that are not a backbone's or an optimiser's, by their names."""
+    return [m for m in matrices if not any(_NEVER.fullmatch(part) for part in m.key.split("."))]
 
 
 def listed(matrices: Iterable[Matrix]) -> str:

@@ -78,7 +78,9 @@ class Constants:
             current = todo[-1]
             self._check(current)
             missing = [part for part in self._inputs(current) if part not in order]
-            if missing and current not in opened:
+            if missing and current in opened:
+                raise NotConstantError(name)  # it goes into itself
+            if missing:
                 opened.add(current)
                 todo += missing
             else:
@@ -128,7 +130,7 @@ def _size(dims: Any) -> int:
 
 def _numbers(array: Array) -> Array:
     """Return float16 to float64 and integers as they are, bfloat16 as float32, which holds it exactly."""
-    if array.dtype.kind in "fiu" and array.dtype.itemsize <= 8 and array.dtype.name != "float8":
+    if array.dtype.kind in "fiu" and array.dtype.itemsize <= 8:
         return array
     if array.dtype.name == "bfloat16":
         return array.astype(np.float32)

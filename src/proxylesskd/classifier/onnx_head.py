@@ -69,8 +69,7 @@ def read_onnx(path: Path, *, key: str | None = None, count: int | None = None) -
         )
     product = _chosen(products, path, key, count)
     notes = [
-        f"the embedding is the tensor '{shown_key(product.embedding)}': load the teacher as "
-        f"{path.name}:output={shown_key(product.embedding)}"
+        f"the graph goes on after its embedding: load the teacher as {path.name}:output={shown_key(product.embedding)}"
     ]
     if not product.certain:
         notes.append("nothing but its shape tells the last layer from one that makes an embedding")
