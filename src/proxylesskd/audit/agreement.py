@@ -11,12 +11,13 @@ from torch import Tensor
 
 from proxylesskd.audit.evidence import Evidence
 from proxylesskd.audit.finding import Finding, Level
-from proxylesskd.audit.search import nearest_rows, unit
+from proxylesskd.audit.search import TIE, nearest_rows, unit
 
 HALF, MOST = 0.5, 0.75  # of the reference: below is failed, below is a warning
 SIGMAS = 4.0
 ALIKE_SIGMAS = 3.0
 LISTED = 20
+FEW = 20  # images, before rows are refused without a reference
 ENOUGH = 300  # images, before the labels themselves are called meaningless
 
 
@@ -31,6 +32,7 @@ class TopOne:
             that have others.
         own: ``[m] float32``, cosine to the own centre without the image.
         other: ``[m] float32``, mean cosine to all centres.
+        pull: ``[n] float32``, cosine to the own row less the mean cosine to all rows.
         candidates: identities to choose from.
     """
 
@@ -39,6 +41,7 @@ class TopOne:
     reference: Tensor
     own: Tensor
     other: Tensor
+    pull: Tensor
     candidates: int
 
 
@@ -55,14 +58,16 @@ def top_one(evidence: Evidence, rows: Tensor, current: Tensor) -> TopOne:
     place[candidates] = torch.arange(len(candidates))
     tried = place[evidence.labels] >= 0
     embeddings, labels = evidence.embeddings[tried], place[evidence.labels[tried]]
-    hits = nearest_rows(embeddings, rows[current[candidates]])[1] == labels
+    offered = rows[current[candidates]]  # [k, D]
+    hits = nearest_rows(embeddings, offered)[1] == labels
+    pull = (embeddings * offered[labels]).sum(dim=1) - embeddings @ offered.mean(dim=0)
     many = evidence.counts[candidates][labels] >= 2
     single, own_label = embeddings[many], labels[many]
     centres = evidence.centres[candidates]
     own = (unit(evidence.sums[candidates][own_label] - single) * single).sum(dim=1)
     stranger, _ = nearest_rows(single, centres, exclude=own_label)
     other = single @ centres.mean(dim=0) if len(centres) else own
-    return TopOne(candidates[labels], hits, own > stranger, own, other, len(candidates))
+    return TopOne(candidates[labels], hits, own > stranger + TIE, own, other, pull, len(candidates))
 
 
 def check_agreement(tried: TopOne, evidence: Evidence) -> Finding:
@@ -91,10 +96,12 @@ def check_agreement(tried: TopOne, evidence: Evidence) -> Finding:
     level = agreement_level(tried)
     reference = _reference(tried)
     if level == "passed":
-        return Finding("agreement", "passed", f"{told}; the teacher's own class centres: {reference:.1%}", details)
+        own = f"; the teacher's own class centres: {reference:.1%}" if len(tried.reference) else ""
+        return Finding("agreement", "passed", f"{told}{own}", details)
+    possible = f"(top-1 {reference:.1%})" if len(tried.reference) else "(unknown: nobody has two images)"
     message = (
         f"expected the teacher to recognise its images through the rows about as well as by its own class centres "
-        f"(top-1 {reference:.1%}), found {told} (chance {chance:.2%}); "
+        f"{possible}, found {told} (chance {chance:.2%}); "
         "see the finding on label order, or estimate the rows anew from teacher and images"
     )
     return Finding("agreement", level, message, details)
@@ -103,6 +110,9 @@ def check_agreement(tried: TopOne, evidence: Evidence) -> Finding:
 def agreement_level(tried: TopOne) -> Level:
     """Return the level of :func:`check_agreement`, from hits alone."""
     found, reference = float(tried.hits.float().mean()), _reference(tried)
+    if not len(tried.reference):
+        # Nothing says what this teacher can do, but images that are not even drawn to their rows do not belong.
+        return "failed" if len(tried.pull) >= FEW and _sigmas(tried.pull) < ALIKE_SIGMAS else "passed"
     noise = math.sqrt(max(reference * (1 - reference), found * (1 - found), 0.01) * 2 / len(tried.hits))
     sure = reference - found > SIGMAS * noise
     if sure and found < HALF * reference:
@@ -111,10 +121,13 @@ def agreement_level(tried: TopOne) -> Level:
 
 
 def _reference(tried: TopOne) -> float:
-    """Return the leave-one-out top-1; without a second image of anybody, the modest claim of ten times chance."""
-    if len(tried.reference):
-        return float(tried.reference.float().mean())
-    return min(10.0 / tried.candidates, 0.5)
+    """Return the leave-one-out top-1; 1 where nobody has a second image."""
+    return float(tried.reference.float().mean()) if len(tried.reference) else 1.0
+
+
+def _sigmas(values: Tensor) -> float:
+    """Return by how many standard errors the mean is above zero."""
+    return float(values.mean() / (values.std() / math.sqrt(len(values))).clamp_min(1e-9))
 
 
 def _meaningless(tried: TopOne, chance: float) -> bool:
@@ -125,9 +138,8 @@ def _meaningless(tried: TopOne, chance: float) -> bool:
     enough = ENOUGH if float(tried.hits.float().mean()) > lucky else ENOUGH // 3
     if count < enough:
         return False
-    difference = tried.own - tried.other
-    sigmas = float(difference.mean() / (difference.std() / math.sqrt(count)).clamp_min(1e-9))
-    return sigmas < ALIKE_SIGMAS and float(tried.reference.float().mean()) <= lucky
+    no_nearer = _sigmas(tried.own - tried.other) < ALIKE_SIGMAS
+    return no_nearer and float(tried.reference.float().mean()) <= lucky
 
 
 def _details(tried: TopOne, evidence: Evidence, found: float, chance: float) -> dict[str, Any]:

@@ -12,13 +12,18 @@ from proxylesskd.audit.evidence import Evidence, gather
 from proxylesskd.audit.finding import Audit, Finding
 from proxylesskd.audit.names import check_count, check_names, current_rows
 from proxylesskd.audit.order import check_order
+from proxylesskd.audit.preprocessing import check_preprocessing, embed_under
 from proxylesskd.audit.rows import SIMILAR, check_rows
-from proxylesskd.audit.sample import embed_sample
+from proxylesskd.audit.sample import embed_sample, read_sample
+from proxylesskd.audit.search import unit
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.embedded import EmbeddedSource
 from proxylesskd.data.source import Source
 from proxylesskd.models.embedder import Embedder
+from proxylesskd.models.preprocess import Preprocessing
+from proxylesskd.teacher import Teacher
 
+TRIED_IDENTITIES, TRIED_IMAGES = 100, 4  # under every preprocessing
 LEAST_SIMILAR = 0.8  # however much the images of one person differ, rows less alike than this are not called one person
 
 
@@ -39,7 +44,8 @@ def audit_classifier(
         source: labelled faces; their identities are compared with the names of the rows.
         embedded: the teacher's embeddings of the source or of a part of it; with them agreement and label order are
             checked.
-        teacher: embeds a sample of the source itself where ``embedded`` is not given.
+        teacher: embeds a sample of the source itself where ``embedded`` is not given; one of
+            :class:`proxylesskd.teacher.Teacher` is tried under other preprocessing as well.
         sample: images that are tried singly.
         seed: of the sample; the same seed gives the same audit.
         progress: draw progress bars where the teacher works.
@@ -68,7 +74,32 @@ def audit_classifier(
     findings += space
     if evidence is not None:
         findings += check_evidence(classifier.rows, classifier.identities, evidence)
+    if isinstance(teacher, Teacher) and source is not None and teacher.dim == classifier.teacher_dim:
+        findings.append(try_preprocessing(classifier, source, teacher, seed=seed, progress=progress))
     return Audit(classifier.fingerprint, findings)
+
+
+def try_preprocessing(
+    classifier: InheritedClassifier, source: Source, teacher: Teacher, *, seed: int = 0, progress: bool = False
+) -> Finding:
+    """Judge the teacher's preprocessing on at most four images of each of at most a hundred identities."""
+    current = current_rows(classifier.identities, source.identities)
+    images, labels = read_sample(source, identities=TRIED_IDENTITIES, images=TRIED_IMAGES, seed=seed)
+    named = current[labels] >= 0
+    embed, projection = embed_under(teacher), classifier.projection
+
+    def in_space(preprocessing: Preprocessing, images: Tensor) -> Tensor:
+        embeddings = embed(preprocessing, images).cpu()
+        return embeddings if projection is None else unit(embeddings @ projection.cpu())
+
+    return check_preprocessing(
+        in_space,
+        teacher.preprocessing,
+        images[named],
+        current[labels[named]],
+        classifier.rows.cpu(),
+        progress=progress,
+    )
 
 
 def check_evidence(rows: Tensor, names: Sequence[str], evidence: Evidence) -> list[Finding]:

@@ -78,7 +78,7 @@ def check_norms(rows: Tensor, names: Sequence[str]) -> Finding:
     if _initial(rows, norms):
         deviation = median / math.sqrt(rows.shape[1])
         message = (
-            f"expected trained rows, found Gaussian values of standard deviation {deviation:.3g} in all directions, "
+            f"expected trained rows, found Gaussian values of standard deviation {deviation:.2g} in all directions, "
             "as an initialisation leaves them; take the checkpoint after training"
         )
         return Finding("norms", "failed", message, details)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 QUERIES = 1024  # rows at a time on one side …
 CANDIDATES = 32768  # … and on the other: [1024, 32768] float32 cosines are 128 MiB
+TIE = 1e-5  # cosines that differ by less are equal up to rounding: nobody wins
 SPREAD_SAMPLE = 4096  # rows behind an estimate of the spread
 
 
