@@ -37,10 +37,10 @@ def fit_rows(
     *,
     margin: Margin | None = None,
     scale: float = 64.0,
-    epochs: int = 10,
+    epochs: int = 6,
     batch: int = 512,
     learning_rate: float = 0.5,
-    anchor: float = 0.0,
+    anchor: float = 0.3,
     weights: Tensor | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -59,7 +59,8 @@ def fit_rows(
         epochs: passes over all views.
         batch: samples a step, at most; of few images fewer are taken, so that a pass has steps enough to be stable.
         learning_rate: of the first step; falls linearly to zero. See the module for its meaning.
-        anchor: >= 0, how strongly a row is held at its start, against 1 for the pull of an image that it fails.
+        anchor: >= 0, how strongly a row is held at its start, against 1 for the pull of an image that it fails; the
+            more, the nearer rows stay to the teacher's embeddings, and the less they part from each other.
         weights: ``[N]`` in [0, 1], how much an image counts; default all alike.
         seed: of the order of the samples.
         progress: draw a progress bar.
@@ -67,7 +68,7 @@ def fit_rows(
 
     Returns:
         ``[C, D] float32`` unit rows on the CPU. Those of identities without images, or with weights that are all
-        zero, are the normalised start.
+        zero, are the normalised start; a zero row stays zero.
 
     Raises:
         UserError: shapes do not fit, or a number is outside its range.
