@@ -4,14 +4,15 @@ A class centre knows only its own images. Where two identities are alike their c
 learns to sit on its row sits close to the wrong one too. Fitting moves the rows, and nothing else, to where the
 teacher's embeddings are told apart best: the last step of the teacher's own training, made up for afterwards.
 
-For the embedding ``x`` of identity ``y``, rows ``W`` and class centres ``c`` the loss of one sample is
+For the embedding ``x`` of identity ``y``, rows ``W`` and class centres ``c`` to start from, the loss of one sample is
 
     L = margin softmax(x, W, y) + anchor · s · (1 - W_y·c_y)
 
 with the margin softmax of :mod:`proxylesskd.losses.frozen_softmax`. Rows live on the unit sphere, so they move along
 it: by the tangential part of the gradient, then back to unit length. What is summed over the images of an identity is
-divided by their number and by ``s``; the learning rate so has one meaning whatever the scale, the batch and the
-number of identities: how far a row goes, in one pass over the data, towards images that it fails entirely.
+divided by their number, by ``s`` and by ``1 + anchor``, the strongest that the two terms can pull; the learning rate
+so has one meaning whatever the scale, the batch and the number of identities: how far, at most, the own images take a
+row in one pass over the data.
 """
 
 from __future__ import annotations
