@@ -210,8 +210,7 @@ def _locate(path: Path) -> Path:
 
 
 def _open(file: Path, options: dict[str, Any], device: Device | None, threads: int | None) -> Teacher:
-    architecture, dim, width = (options.pop(key, None) for key in ("architecture", "dim", "width"))
-    output = options.pop("output", None)
+    architecture, dim, width, output = (options.pop(key, None) for key in ("architecture", "dim", "width", "output"))
     if file.suffix.lower() == ".onnx":
         _refuse_for_onnx(architecture=architecture, width=width)
         teacher = _from_onnx(file, options, device=device, threads=threads, output=output)
@@ -259,22 +258,20 @@ def _from_saved(path: Path, architecture: str | None, given: dict[str, Any], dev
 def _from_foreign(
     path: Path,
     architecture: str | None,
-    sizes: tuple[int | None, float | None],
+    dimensions: tuple[int | None, float | None],
     given: dict[str, Any],
-    to: Device | None,
+    device: Device | None,
 ) -> Teacher:
     state = read_state_dict(path)
     if architecture is None:
         raise UserError(f"'{path}' does not say its architecture; name it, such as architecture='iresnet50'")
-    dim, width = sizes
-    preprocessing = Preprocessing(**given)
+    dim, width = dimensions
+    dim, preprocessing = dim or _dim_of(state), Preprocessing(**given)
     with torch.random.fork_rng(devices=[]):
-        module = create_model(
-            architecture, dim=dim or _dim_of(state), width=width or 1.0, image_size=preprocessing.size
-        )
+        module = create_model(architecture, dim=dim, width=width or 1.0, image_size=preprocessing.size)
     load_published(module, state)
     notes = {**dict.fromkeys(preprocessing.to_dict(), "assumed"), **dict.fromkeys(given, "given")}
-    return teacher_of(_frozen(module, to), preprocessing, name=path.stem, notes=notes)
+    return teacher_of(_frozen(module, device), preprocessing, name=path.stem, notes=notes)
 
 
 def _refuse_for_onnx(**options: object) -> None:

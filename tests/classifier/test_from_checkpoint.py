@@ -37,11 +37,11 @@ FORMATS: dict[str, tuple[Any, str, str]] = {
     "bare tensor": (LAYER, "", "last layer"),
     "bare parameter": (torch.nn.Parameter(LAYER), "", "last layer"),
     "weight": ({"weight": LAYER}, "weight", "last layer"),
-    "head.weight": ({"head.weight": LAYER, **backbone()}, "head.weight", "last layer"),
+    "head.weight": ({"head.weight": LAYER, "head.bias": torch.zeros(C)}, "head.weight", "last layer"),
     "fc.weight": ({"fc.weight": LAYER, "fc.bias": torch.zeros(C)}, "fc.weight", "last layer"),
     "classifier.weight": ({"classifier.weight": LAYER}, "classifier.weight", "last layer"),
     "under any name": ({"prototypes": LAYER, "step": 7}, "prototypes", "last layer"),
-    "data parallel": ({"module.head.weight": LAYER, "module.conv.weight": torch.zeros(1, 1, 3, 3)}, "", "last layer"),
+    "data parallel": ({"module.margin.weight": LAYER, **backbone()}, "module.margin.weight", "last layer"),
     "kernel": ({"kernel": LAYER.T.contiguous()}, "kernel", "kernel"),
     "fc.kernel": ({"fc.kernel": LAYER.T.contiguous(), "t": torch.zeros(1)}, "fc.kernel", "kernel"),
     "InsightFace": (
@@ -153,6 +153,26 @@ def test_a_backbone_has_no_head(tmp_path: Path, state: dict[str, Tensor]) -> Non
         read_head(save(tmp_path / "t.pt", state))
     with pytest.raises(NoHeadError, match="found none"):
         read_head(save(tmp_path / "t.pt", {"epoch": 3}))
+
+
+@pytest.mark.parametrize("name", ["head.weight", "classifier.weight", "fc.weight"])
+def test_names_that_backbones_share(tmp_path: Path, name: str) -> None:
+    """A vision transformer's head makes the embedding; such a layer is taken only where its size tells."""
+    around = {"blocks.0.weight": torch.zeros(3, 3), "conv.weight": torch.zeros(2, 2, 1, 1)}
+    embedding = save(tmp_path / "e.pt", {name: rows(512, 384), **around})
+    for options in ({}, {"count": 10_000}, {"count": 400}, {"dim": 512}):
+        with pytest.raises(NoHeadError):
+            read_head(embedding, **options)  # type: ignore[arg-type]
+    assert len(read_head(embedding, key=name).rows) == 512
+    assert len(read_head(embedding, count=512).rows) == 512
+    wide = save(tmp_path / "w.pt", {name: rows(3000, 8), **around})
+    assert len(read_head(wide).rows) == 3000
+    with pytest.raises(UserError, match="each of 2,900 identities, found 3,000 rows") as caught:
+        read_head(wide, count=2900)
+    assert not isinstance(caught.value, NoHeadError)
+    padded = torch.cat([LAYER, LAYER[-2:]])
+    assert torch.equal(read_head(save(tmp_path / "p.pt", {name: padded, **around}), count=C).rows, LAYER)
+    assert torch.equal(read_head(save(tmp_path / "n.pt", {name: LAYER[:4], **around}), count=4).rows, LAYER[:4])
 
 
 def test_which_way_round_is_asked_for(tmp_path: Path) -> None:

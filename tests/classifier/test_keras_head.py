@@ -33,7 +33,7 @@ def write(path: Path, datasets: dict[str, np.ndarray], **options: object) -> Pat
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, ">f4"])
 @pytest.mark.parametrize("root", ["", "model_weights/"])
-@pytest.mark.parametrize("layer", ["arcface/arcface/norm_dense_w:0", "classifier_1/classifier_1/kernel:0"])
+@pytest.mark.parametrize("layer", ["arcface/arcface/norm_dense_w:0", "logits_1/logits_1/kernel:0"])
 def test_named_layers_of_whole_models(tmp_path: Path, kind: str, root: str, layer: str) -> None:
     stored = ROWS.T.astype(kind)
     content = {root + name: array for name, array in {**BACKBONE, layer: stored}.items()}
@@ -42,6 +42,13 @@ def test_named_layers_of_whole_models(tmp_path: Path, kind: str, root: str, laye
     np.testing.assert_array_equal(head.rows.numpy(), stored.T.astype(np.float32))
     assert head.key == (root + layer).removesuffix(":0").replace("/", ".")
     assert head.kind == f"Keras kernel, {C} rows"
+
+
+def test_two_named_layers_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.h5", {"logits/kernel:0": ROWS.T, "arcface/norm_dense_w:0": ROWS[:30].T})
+    with pytest.raises(UserError, match=r"several that fit: arcface.norm_dense_w \[6, 30\], logits.kernel \[6, 40\]"):
+        read_head(path)
+    np.testing.assert_array_equal(read_head(path, count=30).rows.numpy(), ROWS[:30])
 
 
 def test_keras_3(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from proxylesskd.errors import UserError
 from proxylesskd.models import create_model
-from proxylesskd.models.checkpoint import backbone_part, load_published, read_state_dict
+from proxylesskd.models.checkpoint import backbone_part, load_published, read_content, read_state_dict
 
 
 def _iresnet(seed: int = 0) -> nn.Module:
@@ -113,6 +113,25 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"(expected a PyTorch checkpoint|refused)"):
         read_state_dict(tmp_path / "c.pt")
+
+
+def test_files_cut_short_and_damaged_archives(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "c.pt")
+    whole = (tmp_path / "c.pt").read_bytes()
+    (tmp_path / "c.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="found one cut short; copy it again"):
+        read_content(tmp_path / "c.pt")
+    directory = whole.rindex(b"PK\x01\x02")
+    (tmp_path / "c.pt").write_bytes(whole[:directory] + b"xx" + whole[directory + 2 :])
+    with pytest.raises(UserError, match="found a damaged archive"):
+        read_content(tmp_path / "c.pt")
+
+
+def test_content_is_given_as_it_is(tmp_path: Path) -> None:
+    torch.save(STATE["a.weight"], tmp_path / "c.pt")
+    assert torch.equal(read_content(tmp_path / "c.pt"), STATE["a.weight"])
+    torch.save({"epoch": 3, "state_dict": STATE}, tmp_path / "c.pt")
+    assert read_content(tmp_path / "c.pt")["epoch"] == 3
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from proxylesskd.classifier.choose_head import choose
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.head import (
     Found,
     Head,
     NoHeadError,
     check_values,
-    choose,
     is_transposed,
     join,
     listed,

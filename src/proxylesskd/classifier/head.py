@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,22 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxylesskd.errors import UserError, nearest
+from proxylesskd.errors import UserError
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _DEPTH = 5  # mappings inside mappings; a pickled one may contain itself
-# Wrappers and containers in front of a name, which say nothing about the layer.
-_AROUND = ("module", "_orig_mod", "state_dict", "model_state_dict", "model", "net", "network")
-# Other people's names for the last layer; `kernel` stands transposed, [D, C].
-_NAMES = (
-    *("", "weight", "kernel", "rows", "center", "centers", "centres", "head.weight", "head.kernel", "fc.kernel"),
-    *("classifier.weight", "classifier.kernel", "classifier.rows", "partial_fc.weight", "softmax_fc.weight"),
-    *("margin.weight", "arcface.weight", "metric_fc.weight", "margin_fc.weight", "head.fc.weight"),
-)
-# Names that backbones use as well, for the layer that makes the embedding: not enough beside other layers.
-_WEAK_NAMES = ("fc.weight", "linear.weight", "logits.weight", "output.weight")
-_SOFTMAX = re.compile(r"\w*state_dict_softmax_fc")
-_NEVER = re.compile(r"state_dict_backbone|backbone|\w*optim\w*|opt|\w*scheduler\w*|\w*momentum|\w*_mom|exp_avg\w*")
 _SHOWN = 6
 
 
@@ -139,50 +126,6 @@ def orientation(key: str) -> bool | None:
     return False if last in ("weight", "rows", "center", "centers", "centres") else None
 
 
-def choose(
-    matrices: Sequence[Matrix],
-    *,
-    key: str | None = None,
-    count: int | None = None,
-    dim: int | None = None,
-    alone: bool = False,
-) -> Matrix:
-    """Return the one matrix that is the last layer: the named one, else by its name, else by its number of rows.
-
-    Args:
-        matrices: what a file holds.
-        key: the name or, where only one name ends so, the end of it.
-        count: C where known.
-        dim: D where known.
-        alone: whether the file holds nothing but matrices, vectors and numbers: a single matrix is then the last layer,
-            whatever it is called.
-
-    Raises:
-        NoHeadError: nothing can be the last layer.
-        UserError: several can be, or nothing has the name ``key``.
-    """
-    if key is not None:
-        return _called(matrices, key)
-    possible = usable(matrices)
-    sole = possible if alone and len(possible) == 1 else []
-    for candidates in (_named(possible, count), sole, _fitting(possible, count, dim)):
-        if len(candidates) == 1:
-            return candidates[0]
-        if candidates:
-            raise UserError(
-                f"expected one last layer, found several that fit: {listed(candidates)}; name one with --key"
-            )
-    wanted = "a last layer" if count is None else f"a last layer with {count} rows"
-    raise NoHeadError(
-        f"expected {wanted}, found none among {listed(matrices)}; name it with --key, or estimate the rows"
-    )
-
-
-def usable(matrices: Iterable[Matrix]) -> list[Matrix]:
-    """Return the matrices that are not a backbone's or an optimiser's, by their names."""
-    return [m for m in matrices if not any(_NEVER.fullmatch(part) for part in m.key.split("."))]
-
-
 def listed(matrices: Iterable[Matrix]) -> str:
     """List the first few matrices with their shapes."""
     all_of_them = list(matrices)
@@ -252,46 +195,3 @@ def check_values(matrix: Matrix, file: str) -> None:
     claimed, held = values.numel() * values.element_size(), values.untyped_storage().nbytes()
     if claimed > held or 0 in values.shape:
         raise UserError(f"refused '{file}': '{matrix.shown}' claims {claimed} bytes, and the file holds {held} of them")
-
-
-def _called(matrices: Sequence[Matrix], key: str) -> Matrix:
-    found = [m for m in matrices if m.key == key] or [m for m in matrices if f".{m.key}".endswith(f".{key}")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"expected one matrix '{key}', found several: {listed(found)}; give more of its name")
-    hint = nearest(key, [m.key for m in matrices])
-    raise UserError(f"expected a matrix '{key}', found {listed(matrices)}{hint}")
-
-
-def _named(matrices: Sequence[Matrix], count: int | None) -> list[Matrix]:
-    """Return the matrices with a usual name; of several, those with the right number of rows."""
-    named = [m for m in matrices if _plain_name(m.key) in _NAMES or is_softmax(m.key)]
-    fitting = [m for m in named if count is not None and _reads(m, count, None)]
-    return fitting if len(named) > 1 and fitting else named
-
-
-def _fitting(matrices: Sequence[Matrix], count: int | None, dim: int | None) -> list[Matrix]:
-    if count is not None:
-        return [m for m in matrices if _reads(m, count, dim)]
-    weak = [m for m in matrices if _plain_name(m.key) in _WEAK_NAMES]
-    return [m for m in weak if dim is not None and m.values.shape[1] == dim < m.values.shape[0]]
-
-
-def _reads(matrix: Matrix, count: int, dim: int | None) -> bool:
-    """Say whether a matrix has ``count`` rows of ``dim`` numbers, the way round that its name says."""
-    shape = tuple(matrix.values.shape)
-    readings = {False: [shape], True: [shape[::-1]], None: [shape, shape[::-1]]}[matrix.transposed]
-    return any(rows == count and dim in (None, width) for rows, width in readings)
-
-
-def _plain_name(key: str) -> str:
-    parts = key.split(".")
-    while len(parts) > 1 and parts[0] in _AROUND:
-        parts = parts[1:]
-    return ".".join(parts)
-
-
-def is_softmax(key: str) -> bool:
-    """Say whether a tensor is the last layer in a checkpoint of InsightFace."""
-    return key.endswith("weight") and any(_SOFTMAX.fullmatch(part) for part in key.split("."))

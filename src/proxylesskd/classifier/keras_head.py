@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proxylesskd.classifier.head import Found, Matrix, choose, listed, shown_key, usable
+from proxylesskd.classifier.choose_head import choose, usable
+from proxylesskd.classifier.head import Found, Matrix, listed, shown_key
 from proxylesskd.errors import UserError, require_extra
 
 KERAS = (".h5", ".hdf5", ".keras")
-_LAYERS = ("arcface", "norm_dense", "norm_dense_w", "classifier", "head", "logits", "predictions")
+_LAYERS = ("arcface", "norm_dense", "norm_dense_w", "logits", "predictions")  # names that embedders do not use
 _DTYPES = {"f2": torch.float16, "f4": torch.float32, "f8": torch.float64}
 _FILTERS = (1, 2, 3, 32000)  # deflate, shuffle, checksum, LZF: what comes with the library
 _INFLATION = 8  # trained numbers are hardly smaller when compressed

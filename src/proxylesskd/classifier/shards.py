@@ -24,16 +24,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from proxylesskd.classifier.head import (
-    Found,
-    Matrix,
-    choose,
-    is_softmax,
-    listed,
-    matrices_in,
-    shown_key,
-    tensors_in,
-)
+from proxylesskd.classifier.choose_head import choose, is_softmax
+from proxylesskd.classifier.head import Found, Matrix, listed, matrices_in, shown_key, tensors_in
 from proxylesskd.errors import UserError
 from proxylesskd.models.checkpoint import read_content
 
