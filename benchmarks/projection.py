@@ -141,12 +141,8 @@ def compare_teachers(
 def student_of(folder: Path, classifier: pk.InheritedClassifier, settings: Sequence[str]) -> None:
     """Train once, going on where an earlier attempt stopped."""
     if not (folder / "student.safetensors").exists():
-        pk.distill(
-            pk.load_recipe(None, list(settings)),
-            folder,
-            classifier=classifier,
-            resume=(folder / "recipe.toml").exists(),
-        )
+        recipe, begun = pk.load_recipe(None, list(settings)), (folder / "recipe.toml").exists()
+        pk.distill(recipe, folder, classifier=classifier, resume=begun)
 
 
 def compare_students(
