@@ -135,6 +135,20 @@ def test_a_look_alike_whose_owner_is_at_home_is_no_swap() -> None:
     assert judge(place, PLACE.true, low=False).level == "passed"
 
 
+def test_one_person_under_two_labels_is_no_swap() -> None:
+    """p3 and p9 are one person, and each one's images happen to lie nearer to the other's row."""
+    rows = PLACE.centres()
+    rows[9] = torch.nn.functional.normalize(rows[3] + 0.3 * rows[9], dim=0)
+    labels, twins = PLACE.embedded.labels, rows[[9, 3]].numpy()
+    views = PLACE.embedded.views.copy()
+    for label, picture in zip((3, 9), twins, strict=True):
+        views[labels == label] = picture
+    place = World(PLACE.true, dataclasses.replace(PLACE.embedded, views=views))
+    found = judge(place, rows, low=False)
+    assert found.level == "passed"
+    assert found.details["at_home"] == round(58 / 60, 4)
+
+
 def test_a_row_lost_in_the_middle_shifts_the_rest_and_one_identity_stays_without() -> None:
     rows = torch.cat([PLACE.true[:50], PLACE.true[51:], world(1, 64, seed=3).true])
     found = judge(PLACE, rows, low=False)

@@ -66,7 +66,7 @@ def test_rms_cosine_against_loops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_chance_similarity_is_above_the_exact_quantile_and_not_far() -> None:
     for count, dim in ((50, 16), (500, 16), (5000, 64)):
-        share = 0.01 / (count * (count - 1) / 2)
+        share = 0.001 / (count * (count - 1) / 2)
         # A cosine between random directions is 2 b - 1 with b ~ Beta((d - 1) / 2, (d - 1) / 2).
         exact = 2 * float(beta.isf(share, (dim - 1) / 2, (dim - 1) / 2)) - 1
         assert exact < chance_similarity(count, 1 / math.sqrt(dim)) < exact + 0.05

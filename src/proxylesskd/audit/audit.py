@@ -73,7 +73,7 @@ def audit_classifier(
     )
     findings += space
     if evidence is not None:
-        findings += check_evidence(classifier.rows, classifier.identities, evidence)
+        findings += check_evidence(classifier.rows.cpu(), classifier.identities, evidence)
     if isinstance(teacher, Teacher) and source is not None and teacher.dim == classifier.teacher_dim:
         findings.append(try_preprocessing(classifier, source, teacher, seed=seed, progress=progress))
     return Audit(classifier.fingerprint, findings)
@@ -129,9 +129,9 @@ def check_space(classifier: InheritedClassifier, given: EmbeddedSource | Embedde
             f"{given.dim}; give the teacher that belongs to the classifier, or inherit from this one"
         )
         return [Finding("teacher", "failed", message, {"rows": classifier.teacher_dim, "teacher": given.dim})]
-    expected = classifier.provenance.get("teacher_fingerprint")
+    expected = str(classifier.provenance.get("teacher_fingerprint") or "")
     details = {"expected": expected, "found": given.fingerprint}
-    if expected is None or expected == given.fingerprint:
+    if expected in ("", given.fingerprint):
         told = "is the one the rows come from" if expected else "has the dimension of the rows"
         return [Finding("teacher", "passed", f"the teacher {told}", details)]
     message = (

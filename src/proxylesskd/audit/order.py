@@ -123,11 +123,15 @@ def _for_identities(
 def _permuted(evidence: Evidence, homes: Homes) -> bool:
     """Say whether every identity has a row of its own, and one that is nearer than a stranger's would be."""
     distinct = len(set(homes.nearest.tolist())) / len(homes.nearest)
-    halves, strangers = evidence.half_similarity(), evidence.stranger_similarity()
-    stranger = float(strangers.median())
-    own = float(halves.median()) if len(halves) else 1.0
-    level = float(homes.similarity.median())
-    return distinct >= DISTINCT and level >= max((own + stranger) / 2, float(strangers.quantile(0.75)))
+    halves, level = evidence.half_similarity(), float(homes.similarity.median())
+    beyond = float(evidence.stranger_similarity().quantile(0.75))
+    return distinct >= DISTINCT and level >= max(_nearness(evidence, halves), beyond)
+
+
+def _nearness(evidence: Evidence, own: Tensor) -> float:
+    """Return the cosine half-way between the usual nearest stranger and the usual own: below it, nobody is at home."""
+    usual = float(own.median()) if len(own) else 1.0
+    return (usual + float(evidence.stranger_similarity().median())) / 2
 
 
 def _permutation(evidence: Evidence, homes: Homes, details: Mapping[str, Any]) -> Finding:
@@ -151,15 +155,9 @@ def _permutation(evidence: Evidence, homes: Homes, details: Mapping[str, Any]) -
 
 def _single_rows(evidence: Evidence, homes: Homes, rows: Tensor) -> Finding:
     """Look for a few identities under each other's names among many right ones."""
-    away = homes.nearest != homes.current
-    owner = torch.full((len(rows),), -1, dtype=torch.int64)
-    owner[homes.current] = torch.arange(len(homes.current))
-    owned_by = owner[homes.nearest]  # [k] who carries the name of the nearest row
-    # A look-alike is drawn to a row whose owner is at home; a swapped identity to one whose owner is not.
-    free = (owned_by < 0) | away[owned_by]
-    moved = (away & free & (_preference(evidence, homes, rows) > SIGMAS)).nonzero().flatten()
+    moved = _moved(evidence, homes, rows)
     details: dict[str, Any] = {"at_home": _share(homes), "moved": len(moved)}
-    if not len(moved):
+    if len(moved) < 2:  # one alone changes places with nobody
         return Finding("label order", "passed", f"{details['at_home']:.1%} of the class centres are nearest to the row "
                        "of their name, and no rows look swapped", details)  # fmt: skip
     names = [evidence.identities[i] for i in homes.tried[moved].tolist()]
@@ -170,11 +168,30 @@ def _single_rows(evidence: Evidence, homes: Homes, rows: Tensor) -> Finding:
     details["kind"] = "swapped rows"
     details["mapping"] = _mapping_of_moved(evidence, homes, moved)
     first = ", ".join(f"'{name}'" for name in names[:4])
+    severe = len(moved) > SHARE * len(homes.tried)
+    mend = "mend it with --mend" if severe else "look at them: --mend puts swapped rows right, not swapped images"
     message = (
         f"expected every row under its own name, found {len(moved)} of {len(homes.tried)} identities whose images "
-        f"belong to each other's rows: {first}; mend it with --mend"
+        f"belong to each other's rows: {first}; {mend}"
     )
-    return Finding("label order", "failed" if len(moved) > SHARE * len(homes.tried) else "warning", message, details)
+    return Finding("label order", "failed" if severe else "warning", message, details)
+
+
+def _moved(evidence: Evidence, homes: Homes, rows: Tensor) -> Tensor:
+    """Return ``[m] int64``, places in ``homes`` of identities whose images belong to another row that is free."""
+    away = homes.nearest != homes.current
+    owner = torch.full((len(rows),), -1, dtype=torch.int64)
+    owner[homes.current] = torch.arange(len(homes.current))
+    owned_by = owner[homes.nearest]  # [k] who carries the name of the nearest row
+    restless = away & (_preference(evidence, homes, rows) > SIGMAS)
+    # A look-alike is drawn to a row whose owner is at home; a swapped identity to one whose owner is not.
+    free = (owned_by < 0) | restless[owned_by]
+    moved = restless & free
+    if bool(moved.any()):
+        # Mislabelled images are drawn to a row as to a stranger's; twins, and a person under two labels, to both rows.
+        near = _nearness(evidence, homes.own[~away])
+        moved &= (homes.similarity >= near) & (homes.own < near)
+    return moved.nonzero().flatten()
 
 
 def _preference(evidence: Evidence, homes: Homes, rows: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def rms_cosine(rows: Tensor, seed: int = 0) -> float:
     return math.sqrt(max(total, 0.0) / (count * (count - 1)))
 
 
-def chance_similarity(count: int, spread: float, expected: float = 0.01) -> float:
+def chance_similarity(count: int, spread: float, expected: float = 0.001) -> float:
     """Return the cosine that independent rows reach with ``expected`` pairs, by chance alone.
 
     The share of pairs with a cosine above t is at most ``(1 - t^2)^((d - 1) / 2) / 2`` in d dimensions.
