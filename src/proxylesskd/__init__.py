@@ -15,7 +15,14 @@ __version__ = "0.1.0"
 # Everything is imported when it is first touched, so that `import proxylesskd` costs nothing.
 _HOMES = {
     "proxylesskd.classifier.classifier": ("InheritedClassifier",),
-    "proxylesskd.classifier.inherit": ("inherit", "inherit_best", "inherit_from_checkpoint"),
+    "proxylesskd.audit.audit": ("audit_classifier",),
+    "proxylesskd.classifier.combine": ("concatenate", "extend", "merge"),
+    "proxylesskd.classifier.embed_source": ("embed_source",),
+    "proxylesskd.classifier.from_checkpoint": ("inherit_from_checkpoint",),
+    "proxylesskd.classifier.inherit": ("inherit", "inherit_embedded"),
+    "proxylesskd.classifier.project": ("project",),
+    "proxylesskd.front_door": ("inherit_into",),
+    "proxylesskd.obtain": ("inherit_best",),
     "proxylesskd.data.pairs": ("Pairs", "make_pairs", "read_pairs", "write_bin", "write_pairs_csv"),
     "proxylesskd.data.source": ("open_source",),
     "proxylesskd.errors": ("UserError",),

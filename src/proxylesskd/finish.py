@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from proxylesskd.errors import CorruptImageError, UserError
 from proxylesskd.evaluation import Evaluation, evaluate
 from proxylesskd.export.ship import Shipment, ship
 from proxylesskd.models.embedder import Embedder
+from proxylesskd.models.joined import JoinedEmbedder
 from proxylesskd.models.weights import RUN_WEIGHTS, load_model
 from proxylesskd.report.wrong_pairs import most_wrong_pairs, save_wrong_pairs
+from proxylesskd.teacher import load_teacher
 
 
 def evaluate_into(
@@ -65,6 +68,24 @@ def evaluate_into(
     wrong = most_wrong_pairs(pairs, result.single.scores, threshold)
     save_wrong_pairs(folder, wrong, threshold=threshold, model=result.name)
     return result
+
+
+def gallery_of(models: Sequence[str]) -> Embedder | None:
+    """Open the model that made a gallery, or the two whose embeddings stand side by side in it.
+
+    Args:
+        models: none, one or two paths that :func:`proxylesskd.load_teacher` takes, in the order in which their
+            classifiers were concatenated.
+
+    Raises:
+        UserError: there are more than two, or one cannot be opened.
+    """
+    if len(models) > 2:
+        raise UserError(f"expected at most two models of one gallery, found {len(models)}")
+    opened = [load_teacher(path) for path in models]
+    if len(opened) == 2:
+        return JoinedEmbedder(opened[0], opened[1])
+    return opened[0] if opened else None
 
 
 def export_run(run: str | Path, images: Source | str, *, count: int = 64, architecture: str | None = None) -> Shipment:

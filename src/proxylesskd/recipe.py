@@ -25,10 +25,12 @@ Section = TypeVar("Section")
 class DataRecipe:
     """Where the images come from: ``train`` is a source URI, ``check`` a verification set looked at while training.
 
-    ``check_root`` is the folder of the images of a pair list that does not lie beside them.
+    ``check_root`` is the folder of the images of a pair list that does not lie beside them. ``keep`` is a list of
+    images, such as 'inherit --clean' writes; all others are left out.
     """
 
     train: str = ""
+    keep: str = ""
     check: str = ""
     check_root: str = ""
     workers: int = 2
@@ -46,10 +48,14 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class MethodRecipe:
-    """How it learns: ``alone`` trains its own classifier, ``proxyless`` goes through the inherited one."""
+    """How it learns: ``alone`` trains its own classifier, ``proxyless`` goes through the inherited one.
+
+    ``teacher`` is only run for the audit: a sample of the faces must find its own rows in the classifier.
+    """
 
     name: str = "proxyless"
     classifier: str = ""
+    teacher: str = ""
     margin: str = "arcface"
     m: float = 0.5
     scale: float = 64.0

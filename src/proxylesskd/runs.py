@@ -1,43 +1,33 @@
 """A run is a folder: what turns a recipe into one.
 
-This is the only place that reads a recipe's sections and hands their values on as plain arguments.
+What the recipe says about the training itself is handed on by :mod:`proxylesskd.recipe_fit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from proxylesskd.audit.audit import audit_classifier
+from proxylesskd.audit.finding import Audit
 from proxylesskd.classifier.classifier import InheritedClassifier
-from proxylesskd.data.augment import augment
-from proxylesskd.data.keys import sample_keys
-from proxylesskd.data.loader import CorruptLog, load_batches
-from proxylesskd.data.pairs import Pairs, read_pairs
+from proxylesskd.classifier.project import save_projection
+from proxylesskd.data.listed import listed
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.export.ship import write_json
 from proxylesskd.losses.margin import make_margin
 from proxylesskd.methods.alone import Alone
-from proxylesskd.methods.method import Method
 from proxylesskd.methods.proxyless import Proxyless
 from proxylesskd.models.preprocess import Preprocessing
-from proxylesskd.models.registry import create_model, memory_format_of
 from proxylesskd.models.weights import save_model
 from proxylesskd.recipe import Recipe
-from proxylesskd.training.log import MetricsLog
-from proxylesskd.training.loop import fit
+from proxylesskd.recipe_fit import fit_recipe, new_model
 from proxylesskd.training.result import FitResult
-
-# One number per purpose, so that the order of samples and their augmentation do not share random numbers.
-ORDER, AUGMENT = 1, 2
-
-Check = Callable[[nn.Module, int], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,7 @@ class Run:
         classifier: the rows it was trained with, inherited or its own.
         result: how the training ended.
         data: one line on what was read and what of it was corrupt.
+        audit: what was found about an inherited classifier before the training, or None.
     """
 
     folder: Path
@@ -59,6 +50,7 @@ class Run:
     classifier: InheritedClassifier
     result: FitResult
     data: str
+    audit: Audit | None = None
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool = False) -> Run:
@@ -74,9 +66,9 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
         UserError: anything in the recipe or its files is wrong.
     """
     out = _open_folder(out, recipe, resume)
-    source = open_source(_required(recipe.data.train, "data.train", "the training faces"))
+    source = _open_faces(recipe)
     dim = recipe.model.dim or 512
-    student = _new_model(recipe, dim)
+    student = new_model(recipe, dim)
     margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
     method = Alone(
         student,
@@ -86,7 +78,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
         scale=recipe.method.scale,
         seed=recipe.seed,
     )
-    result, read = _fit(recipe, out, method, source, torch.arange(len(source.identities)), resume, quiet)
+    result, read = fit_recipe(recipe, out, method, source, torch.arange(len(source.identities)), resume, quiet)
     provenance = {"how": "trained together with the backbone", "margin": recipe.method.margin, "run": out.name}
     rows = F.normalize(method.rows.detach().cpu(), dim=1)
     classifier = InheritedClassifier(rows, source.identities, provenance)
@@ -100,6 +92,8 @@ def distill(
     out: str | Path,
     *,
     classifier: InheritedClassifier | None = None,
+    source: Source | None = None,
+    audit: bool = True,
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
@@ -109,12 +103,15 @@ def distill(
         recipe: what to do; ``method.classifier`` names the file unless ``classifier`` is given.
         out: the run folder; it must not hold a run unless ``resume``.
         classifier: the inherited rows.
+        source: the training faces instead of ``data.train``.
+        audit: stop before training where the classifier cannot belong to the faces, and, with ``method.teacher``, to
+            that teacher; see :func:`proxylesskd.audit.audit.audit_classifier`.
         resume: go on from the newest checkpoint.
         quiet: draw no progress bar.
 
     Raises:
         UserError: anything in the recipe or its files is wrong, the student's dimension is not the classifier's,
-            or an identity of the data has no row.
+            an identity of the data has no row, or the audit failed.
     """
     if recipe.method.name != "proxyless":
         hint = nearest(recipe.method.name, ["proxyless"])
@@ -125,17 +122,35 @@ def distill(
     if recipe.model.dim not in (0, classifier.dim):
         raise UserError(
             f"expected a student of the classifier's dimension {classifier.dim}, found model.dim={recipe.model.dim}; "
-            "leave model.dim out"
+            f"leave model.dim out, or inherit with --dim {recipe.model.dim}"
         )
-    source = open_source(_required(recipe.data.train, "data.train", "the training faces"))
+    source = _open_faces(recipe) if source is None else source
+    findings = _audited(classifier, source, recipe.method.teacher, quiet) if audit else None
     rows = classifier.rows_of(source.identities)
     out = _open_folder(out, recipe, resume)
-    write_json(out / "classifier.json", classifier.describe())
-    student = _new_model(recipe, classifier.dim)
+    write_json(out / "classifier.json", classifier.describe() | {"audit": findings and findings.to_dict()})
+    save_projection(out, classifier)
+    student = new_model(recipe, classifier.dim)
     margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
     method = Proxyless(student, classifier, margin=margin, scale=recipe.method.scale, engine=recipe.method.engine)
-    result, read = _fit(recipe, out, method, source, rows, resume, quiet)
-    return _finish(recipe, out, "student.safetensors", student, classifier, result, read)
+    result, read = fit_recipe(recipe, out, method, source, rows, resume, quiet)
+    return _finish(recipe, out, "student.safetensors", student, classifier, result, read, findings)
+
+
+def _open_faces(recipe: Recipe) -> Source:
+    """Open the training faces, only those of ``data.keep`` where that list is given."""
+    source = open_source(_required(recipe.data.train, "data.train", "the training faces"))
+    return listed(source, recipe.data.keep) if recipe.data.keep else source
+
+
+def _audited(classifier: InheritedClassifier, source: Source, teacher: str, quiet: bool) -> Audit:
+    """Audit, with a sample embedded by the teacher where one is named; stop if that fails."""
+    from proxylesskd.teacher import load_teacher
+
+    model = load_teacher(teacher) if teacher else None
+    findings = audit_classifier(classifier, source, teacher=model, progress=not quiet)
+    findings.require()
+    return findings
 
 
 def _required(value: str, key: str, what: str) -> str:
@@ -157,114 +172,6 @@ def _open_folder(out: str | Path, recipe: Recipe, resume: bool) -> Path:
     return out
 
 
-def _new_model(recipe: Recipe, dim: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return create_model(recipe.model.name, dim=dim, width=recipe.model.width, image_size=recipe.model.image_size)
-
-
-def _fit(
-    recipe: Recipe, out: Path, method: Method, source: Source, rows: Tensor, resume: bool, quiet: bool
-) -> tuple[FitResult, str]:
-    """Hand the recipe's values to the loop; ``rows [identities]`` maps the source's labels to classifier rows."""
-    plan, corrupt = recipe.train, CorruptLog()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _to_device(method, device)
-    per_epoch = max(1, len(source) // (plan.batch * plan.accumulate))
-    steps = plan.steps or max(1, round(plan.epochs * len(source) / (plan.batch * plan.accumulate)))
-
-    def batches(start: int, stop: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        loaded = load_batches(
-            source,
-            batch=plan.batch,
-            seed=recipe.seed + ORDER,
-            start=start,
-            stop=stop,
-            workers=recipe.data.workers,
-            corrupt=corrupt,
-        )
-        for step, images, labels, indices in loaded:
-            yield step, images, rows[labels], indices
-
-    check = _checker(recipe) if recipe.data.check else None
-    with MetricsLog(out / "metrics.jsonl") as log:
-        result = fit(
-            method,
-            batches,
-            steps=steps,
-            steps_per_epoch=per_epoch,
-            prepare=_preparer(recipe),
-            lr=plan.learning_rate,
-            momentum=plan.momentum,
-            nesterov=plan.nesterov,
-            weight_decay=plan.weight_decay,
-            schedule=plan.schedule,
-            warmup=round(plan.warmup * steps),
-            milestones=[round(fraction * steps) for fraction in plan.milestones],
-            clip=plan.clip,
-            accumulate=plan.accumulate,
-            autocast=plan.autocast,
-            device=device,
-            channels_last=memory_format_of(method.student) == torch.channels_last,
-            checkpoints=out / "checkpoints",
-            checkpoint_every=plan.checkpoint_every,
-            resume=resume,
-            settings=_shaping(recipe),
-            log=log,
-            log_every=plan.log_every,
-            check=check,
-            check_every=plan.check_every or per_epoch,
-            quiet=quiet,
-        )
-    write_json(out / "data.json", {"source": recipe.data.train, "images": len(source), "corrupt": corrupt.summary()})
-    return result, corrupt.summary()
-
-
-def _to_device(method: Method, device: torch.device) -> None:
-    """Move what the loop does not: a frozen classifier or trained rows follow the student."""
-    for part in vars(method).values():
-        if isinstance(part, nn.Module):
-            part.to(device)
-        elif isinstance(part, nn.Parameter):
-            part.data = part.data.to(device)
-
-
-def _shaping(recipe: Recipe) -> dict[str, Any]:
-    """Return what must be equal when a run is resumed: all but the things that leave its result as it is."""
-    settings = recipe.to_dict()
-    for section, key in (("data", "workers"), ("data", "check"), ("data", "check_root"), ("method", "engine")):
-        settings[section].pop(key)
-    for key in ("log_every", "check_every", "checkpoint_every"):
-        settings["train"].pop(key)
-    return settings
-
-
-def _preparer(recipe: Recipe) -> Callable[[Tensor, Tensor, int], Tensor]:
-    """Return the augmentation and normalisation of one batch: a function of (seed, step, indices)."""
-    preprocessing = Preprocessing(size=recipe.model.image_size)
-
-    def prepare(images: Tensor, indices: Tensor, step: int) -> Tensor:
-        return preprocessing(augment(images, sample_keys(recipe.seed + AUGMENT, step, indices), recipe.augment))
-
-    return prepare
-
-
-def _checker(recipe: Recipe) -> Check:
-    """Return what is measured while training: single-model accuracy and TAR@FAR=1e-2 on the verification set."""
-    pairs: Pairs = read_pairs(recipe.data.check, recipe.data.check_root or None)
-    preprocessing = Preprocessing(size=recipe.model.image_size)
-
-    def check(student: nn.Module, _step: int) -> Mapping[str, float]:
-        from proxylesskd.evaluation import evaluate
-        from proxylesskd.teacher import teacher_of
-
-        result = evaluate(teacher_of(student, preprocessing), pairs, replicates=0).single
-        rate = result.tar[1e-2]
-        return {"accuracy": result.accuracy.value} | ({} if rate.tar is None else {"tar@far=1e-2": rate.value})
-
-    return check
-
-
 def _finish(
     recipe: Recipe,
     out: Path,
@@ -273,9 +180,10 @@ def _finish(
     classifier: InheritedClassifier,
     result: FitResult,
     read: str,
+    audit: Audit | None = None,
 ) -> Run:
     preprocessing = Preprocessing(size=recipe.model.image_size)
     if result.finished:
         extra = {"method": recipe.method.name, "classifier": classifier.fingerprint, "steps": result.steps}
         save_model(out / file, student, preprocessing, extra)
-    return Run(out, student.cpu().eval(), preprocessing, classifier, result, read)
+    return Run(out, student.cpu().eval(), preprocessing, classifier, result, read, audit)

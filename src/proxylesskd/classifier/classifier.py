@@ -99,6 +99,10 @@ class InheritedClassifier(nn.Module):
             )
         return torch.tensor([position[name] for name in identities], dtype=torch.int64)
 
+    def with_provenance(self, **said: Any) -> InheritedClassifier:
+        """Return the same rows with more said about where they come from."""
+        return InheritedClassifier(self.rows, self.identities, self.provenance | said, self.projection)
+
     def save(self, path: str | Path) -> None:
         """Write one safetensors file; it appears whole or not at all."""
         from safetensors.torch import save_file

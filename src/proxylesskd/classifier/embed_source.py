@@ -169,8 +169,8 @@ def _belongs(folder: Path, header: dict[str, Any]) -> bool:
     if other:
         key = other[0]
         raise UserError(
-            f"expected embeddings with {key} = {header[key]} in '{folder}', found {found.get(key)}: they are of another "
-            "teacher, preprocessing or set of faces; give a new folder"
+            f"expected embeddings with {key} = {header[key]} in '{folder}', found {found.get(key)}: they are of "
+            "another teacher, preprocessing or set of faces; give a new folder"
         )
     return True
 

@@ -103,6 +103,15 @@ def inherit_from_checkpoint(
     if own is not None:
         return InheritedClassifier.load(own)
     head = read_head(path, key=key, count=None if identities is None else len(identities), transposed=transposed)
+    return classifier_of(head, identities)
+
+
+def classifier_of(head: Head, identities: Sequence[str] | None = None) -> InheritedClassifier:
+    """Make a classifier of a last layer; its rows are called "0", "1", … where no names are given.
+
+    Raises:
+        UserError: names and rows differ in number, or a row is zero or not finite.
+    """
     names = identities if identities is not None else [str(row) for row in range(len(head.rows))]
     provenance = {
         "how": "the checkpoint's own last layer",

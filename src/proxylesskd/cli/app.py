@@ -1,0 +1,45 @@
+"""The command itself: its help, its version, and how an error ends it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from proxylesskd.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from proxylesskd import __version__
+
+        typer.echo(f"proxylesskd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Distil a large face-recognition model into a small one that lives in its embedding space."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; wrong input is one line on standard error and exit code 2."""
+    from proxylesskd.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    try:
+        code: Any = app(arguments, standalone_mode=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(code)

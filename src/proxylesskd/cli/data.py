@@ -1,0 +1,87 @@
+"""Verbs for images: render, look at, convert, pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proxylesskd.cli.app import app
+from proxylesskd.cli.options import Out, Quiet, Seed
+
+
+@app.command()
+def synthesize(
+    out: Out,
+    identities: Annotated[int, typer.Option(help="Identities for training.")] = 200,
+    images: Annotated[int, typer.Option(help="Images of each identity.")] = 20,
+    test_identities: Annotated[int, typer.Option(help="Further identities, held out for testing.")] = 0,
+    seed: Seed = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores unless told.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Render aligned synthetic faces: OUT/train and OUT/test, one folder per identity."""
+    from proxylesskd.synthetic.synthesize import synthesize as render
+
+    render(
+        out,
+        identities=identities,
+        images=images,
+        test_identities=test_identities,
+        seed=seed,
+        workers=workers,
+        progress=not quiet,
+    )
+    typer.echo(f"faces are in {out}; look at them: proxylesskd inspect {out / 'train'}")
+
+
+@app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help="A folder or source URI: folder:…, rec:…, synthetic:….")],
+    sheet: Annotated[Path, typer.Option(help="Contact sheet to write.")] = Path("contact-sheet.png"),
+    identities: Annotated[int, typer.Option(help="Rows of the sheet.")] = 10,
+    images: Annotated[int, typer.Option(help="Faces in a row.")] = 10,
+) -> None:
+    """Count images, identities and corrupt files, and draw a contact sheet."""
+    from proxylesskd.data.inspect import contact_sheet, inspect_source
+    from proxylesskd.data.source import open_source
+
+    opened = open_source(source)
+    typer.echo(str(inspect_source(opened)))
+    contact_sheet(opened, sheet, identities=identities, images=images)
+    typer.echo(f"contact sheet: {sheet}")
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A folder or source URI to read.")],
+    out: Annotated[Path, typer.Argument(help="Folder for train.rec, train.idx and property.")],
+) -> None:
+    """Write a source as InsightFace RecordIO; the encoded images stay as they are."""
+    from proxylesskd.data.recordio import write_record
+    from proxylesskd.data.source import open_source
+
+    write_record(open_source(source), out)
+    typer.echo(f"open it as rec:{out}")
+
+
+@app.command()
+def pairs(
+    source: Annotated[str, typer.Argument(help="A folder or source URI of test identities.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .csv list (folders only) or an InsightFace .bin.")],
+    genuine: Annotated[int, typer.Option(help="Pairs of one identity.")] = 3000,
+    impostor: Annotated[int, typer.Option(help="Pairs of two identities.")] = 3000,
+    seed: Seed = 0,
+) -> None:
+    """Draw a verification set: pairs in ten identity-disjoint folds."""
+    from proxylesskd.data.pairs import make_pairs, write_bin, write_pairs_csv
+    from proxylesskd.data.source import open_source
+
+    faces = open_source(source)
+    drawn = make_pairs(faces, genuine=genuine, impostor=impostor, seed=seed)
+    if out.suffix == ".bin":
+        write_bin(drawn, out)
+    else:
+        write_pairs_csv(drawn, out, root=getattr(faces, "root", None))
+    typer.echo(f"{len(drawn.same)} pairs of {len(drawn.images)} images: {out}")

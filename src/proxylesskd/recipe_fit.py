@@ -1,0 +1,160 @@
+"""From a recipe to the training loop: the only place that hands a recipe's values on as plain arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from proxylesskd.data.augment import augment
+from proxylesskd.data.keys import sample_keys
+from proxylesskd.data.loader import CorruptLog, load_batches
+from proxylesskd.data.pairs import Pairs, read_pairs
+from proxylesskd.data.source import Source
+from proxylesskd.export.ship import write_json
+from proxylesskd.methods.method import Method
+from proxylesskd.models.preprocess import Preprocessing
+from proxylesskd.models.registry import create_model, memory_format_of
+from proxylesskd.recipe import Recipe
+from proxylesskd.training.log import MetricsLog
+from proxylesskd.training.loop import fit
+from proxylesskd.training.result import FitResult
+
+# One number per purpose, so that the order of samples and their augmentation do not share random numbers.
+ORDER, AUGMENT = 1, 2
+
+Check = Callable[[nn.Module, int], Mapping[str, float]]
+
+
+def new_model(recipe: Recipe, dim: int) -> nn.Module:
+    """Make the recipe's network with first values that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return create_model(recipe.model.name, dim=dim, width=recipe.model.width, image_size=recipe.model.image_size)
+
+
+def fit_recipe(
+    recipe: Recipe, out: Path, method: Method, source: Source, rows: Tensor, resume: bool, quiet: bool
+) -> tuple[FitResult, str]:
+    """Train a method as the recipe says.
+
+    Args:
+        recipe: what to do.
+        out: the run folder; gets ``metrics.jsonl``, ``checkpoints/`` and ``data.json``.
+        method: on the CPU; moved to the device.
+        source: the training faces.
+        rows: ``[identities] int64``, which row of the classifier each label of the source means.
+        resume: go on from the newest checkpoint.
+        quiet: draw no progress bar.
+
+    Returns:
+        How the training ended, and one line on what was corrupt.
+
+    Raises:
+        UserError: anything in the recipe or its files is wrong.
+    """
+    plan, corrupt = recipe.train, CorruptLog()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _to_device(method, device)
+    per_epoch = max(1, len(source) // (plan.batch * plan.accumulate))
+    steps = plan.steps or max(1, round(plan.epochs * len(source) / (plan.batch * plan.accumulate)))
+
+    def batches(start: int, stop: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        loaded = load_batches(
+            source,
+            batch=plan.batch,
+            seed=recipe.seed + ORDER,
+            start=start,
+            stop=stop,
+            workers=recipe.data.workers,
+            corrupt=corrupt,
+        )
+        for step, images, labels, indices in loaded:
+            yield step, images, rows[labels], indices
+
+    check = _checker(recipe) if recipe.data.check else None
+    with MetricsLog(out / "metrics.jsonl") as log:
+        result = fit(
+            method,
+            batches,
+            steps=steps,
+            steps_per_epoch=per_epoch,
+            prepare=_preparer(recipe),
+            lr=plan.learning_rate,
+            momentum=plan.momentum,
+            nesterov=plan.nesterov,
+            weight_decay=plan.weight_decay,
+            schedule=plan.schedule,
+            warmup=round(plan.warmup * steps),
+            milestones=[round(fraction * steps) for fraction in plan.milestones],
+            clip=plan.clip,
+            accumulate=plan.accumulate,
+            autocast=plan.autocast,
+            device=device,
+            channels_last=memory_format_of(method.student) == torch.channels_last,
+            checkpoints=out / "checkpoints",
+            checkpoint_every=plan.checkpoint_every,
+            resume=resume,
+            settings=_shaping(recipe),
+            log=log,
+            log_every=plan.log_every,
+            check=check,
+            check_every=plan.check_every or per_epoch,
+            quiet=quiet,
+        )
+    write_json(out / "data.json", {"source": recipe.data.train, "images": len(source), "corrupt": corrupt.summary()})
+    return result, corrupt.summary()
+
+
+def _to_device(method: Method, device: torch.device) -> None:
+    """Move what the loop does not: a frozen classifier or trained rows follow the student."""
+    for part in vars(method).values():
+        if isinstance(part, nn.Module):
+            part.to(device)
+        elif isinstance(part, nn.Parameter):
+            part.data = part.data.to(device)
+
+
+def _shaping(recipe: Recipe) -> dict[str, Any]:
+    """Return what must be equal when a run is resumed: all but the things that leave its result as it is."""
+    settings = recipe.to_dict()
+    for section, key in (
+        ("data", "workers"),
+        ("data", "check"),
+        ("data", "check_root"),
+        ("method", "teacher"),
+        ("method", "engine"),
+    ):
+        settings[section].pop(key)
+    for key in ("log_every", "check_every", "checkpoint_every"):
+        settings["train"].pop(key)
+    return settings
+
+
+def _preparer(recipe: Recipe) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """Return the augmentation and normalisation of one batch: a function of (seed, step, indices)."""
+    preprocessing = Preprocessing(size=recipe.model.image_size)
+
+    def prepare(images: Tensor, indices: Tensor, step: int) -> Tensor:
+        return preprocessing(augment(images, sample_keys(recipe.seed + AUGMENT, step, indices), recipe.augment))
+
+    return prepare
+
+
+def _checker(recipe: Recipe) -> Check:
+    """Return what is measured while training: single-model accuracy and TAR@FAR=1e-2 on the verification set."""
+    pairs: Pairs = read_pairs(recipe.data.check, recipe.data.check_root or None)
+    preprocessing = Preprocessing(size=recipe.model.image_size)
+
+    def check(student: nn.Module, _step: int) -> Mapping[str, float]:
+        from proxylesskd.evaluation import evaluate
+        from proxylesskd.teacher import teacher_of
+
+        result = evaluate(teacher_of(student, preprocessing), pairs, replicates=0).single
+        rate = result.tar[1e-2]
+        return {"accuracy": result.accuracy.value} | ({} if rate.tar is None else {"tar@far=1e-2": rate.value})
+
+    return check
