@@ -178,6 +178,7 @@ def histogram_chart(
     *,
     title: str,
     x_label: str,
+    y_label: str = "share of pairs",
     threshold: float | None = None,
 ) -> str:
     """Draw overlaid histograms, each scaled to its own total, and a vertical line at the threshold.
@@ -187,6 +188,7 @@ def histogram_chart(
         counts: (name, colour class, ``[K]`` counts) for each histogram.
         title: for people who hear the page.
         x_label: below the horizontal axis.
+        y_label: above the vertical axis.
         threshold: position of the line, or None.
     """
     shares = [(name, colour, [c / (sum(values) or 1) for c in values]) for name, colour, values in counts]
@@ -196,7 +198,7 @@ def histogram_chart(
     x_axis = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
     y_axis = Axis(0.0, 1.08 * top, HEIGHT - BOTTOM, TOP + LABEL, percent=True)
     areas = "".join(_steps(name, colour, edges, values, x_axis, y_axis) for name, colour, values in shares)
-    return _frame(x_axis, y_axis, (title, x_label, "share of pairs"), areas + _mark(threshold, x_axis))
+    return _frame(x_axis, y_axis, (title, x_label, y_label), areas + _mark(threshold, x_axis))
 
 
 def _steps(name: str, colour: int, edges: Sequence[float], values: Sequence[float], x_axis: Axis, y_axis: Axis) -> str:
