@@ -12,9 +12,9 @@ import torch.nn.functional as F
 import proxylesskd as pk
 from proxylesskd.errors import UserError
 from proxylesskd.front_door import inherit_into
-from tests.faces import write_faces
+from tests.faces import colour_network, write_faces
 
-OPTIONS = "architecture=mobilefacenet,dim=16,width=0.125,size=48"
+OPTIONS = "architecture=tests.faces:colour_network,dim=24,size=48"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     here = tmp_path_factory.mktemp("door")
     faces = f"folder:{write_faces(here / 'faces', identities=12, images=4)}"
     torch.manual_seed(3)
-    network = pk.create_model("mobilefacenet", dim=16, width=0.125, image_size=48).eval()
+    network = colour_network(dim=24)
     state = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save(state, here / "teacher.pt")
     teacher = f"{here / 'teacher.pt'}:{OPTIONS}"
@@ -119,9 +119,8 @@ def test_extended_by_new_identities(house: House, tmp_path: Path) -> None:
 
 def test_two_teachers_in_one_space_and_projected(house: House, tmp_path: Path) -> None:
     torch.manual_seed(8)
-    other = pk.create_model("mobilefacenet", dim=8, width=0.125, image_size=48).eval()
-    torch.save(other.state_dict(), tmp_path / "other.pt")
-    teacher = f"{tmp_path / 'other.pt'}:architecture=mobilefacenet,dim=8,width=0.125,size=48"
+    torch.save(colour_network(dim=16).state_dict(), tmp_path / "other.pt")
+    teacher = f"{tmp_path / 'other.pt'}:architecture=tests.faces:colour_network,dim=16,size=48"
     house.centres.save(tmp_path / "first.safetensors")
     out = tmp_path / "c.safetensors"
     both = inherit_into(out, teacher, data=house.faces, rows="mean", concatenate_with=tmp_path / "first.safetensors")
@@ -129,7 +128,7 @@ def test_two_teachers_in_one_space_and_projected(house: House, tmp_path: Path) -
     cosines = 0.5 * (house.centres.rows @ house.centres.rows.T + own.rows @ own.rows.T)
     torch.testing.assert_close(both.classifier.rows @ both.classifier.rows.T, cosines, atol=2e-3, rtol=0)
     small = inherit_into(out, house.teacher, data=house.faces, rows="mean", dim=6).classifier
-    assert (small.dim, small.teacher_dim) == (6, 16)
+    assert (small.dim, small.teacher_dim) == (6, 24)
     assert small.projection is not None
     torch.testing.assert_close(small.rows, F.normalize(house.centres.rows @ small.projection, dim=1), atol=2e-3, rtol=0)
 
