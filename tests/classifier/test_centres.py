@@ -9,9 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proxylesskd.classifier import centres
+from proxylesskd.classifier import centres, exact_sums
 from proxylesskd.classifier.centres import ClassSums, class_centres
+from proxylesskd.classifier.exact_sums import FloatSums, SplitSums
 from proxylesskd.errors import UserError
+
+TABLES = {"float": 2**60, "split": 0}  # from how many bytes on the compiled table is used
+
+
+@pytest.fixture(params=TABLES, autouse=True)
+def table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs with both tables."""
+    monkeypatch.setattr(exact_sums, "SPLIT_FROM", TABLES[request.param])
+    kind = FloatSums if request.param == "float" else SplitSums
+    assert isinstance(exact_sums.exact_sums(2, 3), kind)
+    return str(request.param)
 
 
 def drawn(images: int, count: int, dim: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -34,10 +46,10 @@ def test_means_against_exact_fractions() -> None:
     for identity in range(4):
         own = embeddings[labels == identity]
         for component in range(embeddings.shape[1]):
-            steps = sum(round(Fraction(float(value)) * 2**30) for value in own[:, component])
-            assert float(means[identity, component]) == steps / 2**30 / len(own)
+            steps = sum(round(Fraction(float(value)) * 2**28) for value in own[:, component])
+            assert float(means[identity, component]) == steps / 2**28 / len(own)
     assert not means[4].any()
-    np.testing.assert_allclose(means[0], embeddings[labels == 0].double().mean(0), atol=2**-30)
+    np.testing.assert_allclose(means[0], embeddings[labels == 0].double().mean(0), atol=2**-28)
 
 
 @pytest.mark.parametrize("size", [1, 3, 64, 5000])
@@ -62,26 +74,25 @@ def test_merged_parts_equal_the_whole() -> None:
     right.add(embeddings[130:], labels[130:])
     right.merge(left)
     right.merge_processes()  # alone: nothing to add
-    assert torch.equal(whole.rows(), right.rows())
-    assert torch.equal(whole.seen, right.seen)
-    assert torch.equal(whole.means(), right.means())
     with pytest.raises(UserError, match="expected sums"):
         right.merge(ClassSums(8, 16))
+    assert torch.equal(whole.seen, right.seen)
+    assert torch.equal(whole.means(), right.means())
+    assert torch.equal(whole.into_rows(), right.into_rows())
 
 
 def test_rows_are_unit_means(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, labels = drawn(100, 7)
     sums = ClassSums(8, 16)
     sums.add(embeddings, labels)
-    rows = sums.rows()
+    np.testing.assert_allclose(sums.of(torch.tensor([2, 2]))[1], embeddings[labels == 2].double().sum(0), atol=1e-6)
+    monkeypatch.setattr(centres, "BLOCK", 3)
+    rows = sums.into_rows()
     assert rows.dtype == torch.float32
     for identity in range(7):
         total = [math.fsum(embeddings[labels == identity][:, d].tolist()) for d in range(16)]
         np.testing.assert_allclose(rows[identity], np.array(total) / np.linalg.norm(total), atol=1e-7)
     assert not rows[7].any()
-    np.testing.assert_allclose(sums.of(torch.tensor([2, 2]))[1], embeddings[labels == 2].double().sum(0), atol=1e-7)
-    monkeypatch.setattr(centres, "BLOCK", 3)
-    assert torch.equal(sums.rows(), rows)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +103,7 @@ def test_rows_are_unit_means(monkeypatch: pytest.MonkeyPatch) -> None:
         (torch.full((2, 3), 0.5), [0], "2, 3"),
         (torch.full((2, 4), 0.5), [0, 1], r"\[n, 3\]"),
         (torch.full((2, 3), 1.5), [0, 1], "normalise"),
-        (torch.tensor([[0.0, float("nan"), 0.0]]), [0], "not finite"),
+        (torch.tensor([[0.0, float("nan"), 0.0]]), [0], "non-finite"),
     ],
 )
 def test_what_cannot_be_averaged(embeddings: Tensor, labels: list[int], message: str) -> None:
@@ -109,3 +120,37 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     sums.add(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
     with pytest.raises(UserError, match="at most 5 images of an identity, found 6"):
         sums.add(torch.eye(3), torch.tensor([0, 0, 0]))
+
+
+def test_sums_beyond_int32_are_carried() -> None:
+    # Two thousand almost equal images: components far beyond 8, the range of an int32 in steps of 2^-28.
+    generator = torch.Generator().manual_seed(5)
+    direction = torch.tensor([0.9, -0.4, 0.1, 0.0])
+    embeddings = F.normalize(direction + 0.01 * torch.randn(2000, 4, generator=generator), dim=1)
+    labels = torch.arange(2000) % 2
+    means, _ = class_centres(cut(embeddings, labels, 300), 2)
+    for identity in range(2):
+        expected = np.rint(embeddings[identity::2].double().numpy() * 2**28).sum(0) / 2**28 / 1000
+        assert means[identity].tolist() == expected.tolist()
+
+
+def test_the_compiled_loop_does_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings = F.normalize(torch.tensor([[1.0, -0.1, 1e-9]]) + drawn(60, 1, 3)[0] / 9, dim=1)
+    labels = torch.arange(60) % 3
+    expected, _ = class_centres([(embeddings, labels)], 4)
+    monkeypatch.setattr(exact_sums, "_compiled", lambda: exact_sums._add_rows)
+    assert torch.equal(class_centres([(embeddings, labels)], 4)[0], expected)
+    with pytest.raises(UserError, match="normalise"):
+        class_centres([(2 * embeddings[:6], labels[:6])], 4)
+
+
+def test_threads_share_the_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings, labels = drawn(500, 11)
+    expected, _ = class_centres([(embeddings, labels)], 11)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(class_centres([(embeddings, labels)], 11)[0], expected)
+
+
+def test_without_numba_the_plain_table_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert isinstance(exact_sums.exact_sums(10**4, 1000), FloatSums)

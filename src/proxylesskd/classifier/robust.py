@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from proxylesskd.classifier.centres import ClassSums
 from proxylesskd.classifier.embedded import EmbeddedSource
 from proxylesskd.errors import UserError
 
@@ -59,31 +60,30 @@ def robust_centres(embedded: EmbeddedSource, *, rounds: int = 2) -> RobustCentre
     """
     if rounds < 1:
         raise UserError(f"expected rounds >= 1, found {rounds}")
-    seen = torch.bincount(torch.from_numpy(embedded.labels[embedded.labels >= 0]), minlength=len(embedded.identities))
-    if not int(seen.sum()):
-        raise UserError("expected embeddings to average, found no readable image")
     weights = torch.from_numpy((embedded.labels >= 0).astype(np.float32))  # [N]
-    noise = 0.0
+    if not bool(weights.any()):
+        raise UserError("expected embeddings to average, found no readable image")
+    noise, sums = 0.0, _sums(embedded, weights)
     for _ in range(rounds):
-        own, other = _similarities(embedded, _sums(embedded, weights), weights, seen)
+        own, other = _similarities(embedded, sums, weights)
         noise, belongs = _probability(own[~np.isnan(own)], other[~np.isnan(other)])
         # An image without any other of its identity has no similarity: nothing speaks against it.
         weights = torch.from_numpy(np.where(np.isnan(own), weights.numpy(), belongs(own)).astype(np.float32))
-    rows = F.normalize(_sums(embedded, weights), dim=1).float()
-    return RobustCentres(rows, weights, seen, noise)
+        del sums  # before the next ones take as much memory
+        sums = _sums(embedded, weights)
+    seen = sums.seen
+    return RobustCentres(sums.into_rows(), weights, seen, noise)
 
 
-def _sums(embedded: EmbeddedSource, weights: Tensor) -> Tensor:
-    """Return ``[C, D] float64`` weighted sums of the embeddings of each identity."""
-    sums = torch.zeros(len(embedded.identities), embedded.dim, dtype=torch.float64)
+def _sums(embedded: EmbeddedSource, weights: Tensor) -> ClassSums:
+    """Return the weighted sums of the embeddings of each identity."""
+    sums = ClassSums(len(embedded.identities), embedded.dim)
     for embeddings, labels, positions in embedded.chunks():
-        sums.index_add_(0, labels, (embeddings * weights[positions, None]).double())
+        sums.add(embeddings * weights[positions, None], labels)
     return sums
 
 
-def _similarities(
-    embedded: EmbeddedSource, sums: Tensor, weights: Tensor, seen: Tensor
-) -> tuple[Similarities, Similarities]:
+def _similarities(embedded: EmbeddedSource, sums: ClassSums, weights: Tensor) -> tuple[Similarities, Similarities]:
     """Return ``[N]`` cosines with the other images of the identity, and ``[N]`` with another identity.
 
     Either is NaN where there is nothing to compare with.
@@ -91,11 +91,11 @@ def _similarities(
     own = np.full(len(embedded), np.nan, np.float32)
     other = own.copy()
     for embeddings, labels, positions in embedded.chunks():
-        rest = sums[labels] - (embeddings * weights[positions, None]).double()  # [n, D]
-        own[positions] = torch.where(seen[labels] > 1, _cosine(embeddings, rest), torch.nan).numpy()
-        foreign = _another(labels, positions, len(sums))
-        comparable = (seen[foreign] > 0) & (foreign != labels)
-        other[positions] = torch.where(comparable, _cosine(embeddings, sums[foreign]), torch.nan).numpy()
+        rest = sums.of(labels) - (embeddings * weights[positions, None]).double()  # [n, D]
+        own[positions] = torch.where(sums.seen[labels] > 1, _cosine(embeddings, rest), torch.nan).numpy()
+        foreign = _another(labels, positions, len(sums.seen))
+        comparable = (sums.seen[foreign] > 0) & (foreign != labels)
+        other[positions] = torch.where(comparable, _cosine(embeddings, sums.of(foreign)), torch.nan).numpy()
     return own, other
 
 
