@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from proxylesskd import runs
-from proxylesskd.classifier.inherit import inherit_best
+from proxylesskd.classifier.from_checkpoint import inherit_from_checkpoint
 from proxylesskd.data.pairs import Pairs, make_pairs, write_pairs_csv
 from proxylesskd.data.source import open_source
 from proxylesskd.errors import UserError
@@ -112,7 +112,7 @@ def _train(place: Path, out: Path, seed: int, quiet: bool, console: Console) -> 
     """Train the teacher, inherit its last layer, then train both students on equal terms."""
     console.rule("teacher: a backbone with its own classifier")
     _finished(runs.train(_recipe(TEACHER, place, seed + ELSEWHERE), out / "teacher", quiet=quiet))
-    classifier = inherit_best(out / "teacher")
+    classifier = inherit_from_checkpoint(out / "teacher")
     classifier.save(out / "classifier.safetensors")
     console.rule("student alone: learns its own classifier")
     _finished(runs.train(_recipe(STUDENT, place, seed), out / "alone", quiet=quiet))

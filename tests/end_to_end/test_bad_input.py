@@ -83,7 +83,7 @@ def test_labels_that_do_not_match_the_classifier(
     line = fails(
         capsys, "distill", "-o", out, "-c", place / "other.safetensors", f"data.train={place / 'faces'}", *SMALL
     )
-    assert "none for 3 of them, first 'id-000'" in line
+    assert "found none for 3: 'id-000'" in line
     assert not out.exists()
 
 

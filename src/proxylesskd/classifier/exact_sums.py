@@ -61,8 +61,8 @@ class FloatSums:
     """Sums in float64; see :class:`ExactSums`."""
 
     def __init__(self, count: int, dim: int) -> None:
-        # By numpy, which asks the system for large pages: rows are met in no order.
-        self._sums = np.zeros((count, dim))
+        # Filled by numpy, not zeroed by the system: large pages come quickly so, and rows are met in no order.
+        self._sums = np.full((count, dim), 0.0)
 
     def add(self, embeddings: Tensor, labels: Tensor) -> bool:
         """Add embeddings to their rows; see :class:`ExactSums`."""
@@ -91,7 +91,8 @@ class SplitSums:
     """Sums as ``low + 2^24 high``, both int32; see :class:`ExactSums`."""
 
     def __init__(self, count: int, dim: int) -> None:
-        self._low = np.zeros((count, dim), np.int32)
+        # Filled at once, not when met: large pages come quickly so, and rows are met in no order.
+        self._low = np.full((count, dim), 0, np.int32)
         self._high = np.zeros((count, dim), np.int32)  # takes no memory until it is written
         self._held = np.zeros(count, np.int8)  # components of `low` are at most this many ones
         self._threads = torch.get_num_threads()
