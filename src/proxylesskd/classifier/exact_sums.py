@@ -95,20 +95,24 @@ class SplitSums:
         self._low = np.full((count, dim), 0, np.int32)
         self._high = np.zeros((count, dim), np.int32)  # takes no memory until it is written
         self._held = np.zeros(count, np.int8)  # components of `low` are at most this many ones
+        self._carried = np.zeros(count, np.bool_)  # rows of `high` that are in use
         self._threads = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(self._threads)
         self._add = _compiled()
 
     def add(self, embeddings: Tensor, labels: Tensor) -> bool:
         """Add embeddings to their rows, each thread to its own; see :class:`ExactSums`."""
-        arrays = self._low, self._high, self._held, embeddings.contiguous().numpy(), labels.contiguous().numpy()
+        arrays = self._low, self._high, self._held, self._carried, embeddings.contiguous().numpy(), labels.numpy()
         edges = np.linspace(0, len(self._low), self._threads + 1).astype(np.int64).tolist()
         parts = [self._pool.submit(self._add, *arrays, edges[k], edges[k + 1]) for k in range(self._threads)]
         return sum(part.result() for part in parts) == 0
 
     def at(self, where: slice | npt.NDArray[np.int64]) -> Floats:
         """Return rows; see :class:`ExactSums`."""
-        return self._low[where] + 2.0**24 * self._high[where]
+        rows = self._low[where].astype(np.float64)
+        if self._carried[where].any():  # reading takes time, and memory on some systems
+            rows += 2.0**24 * self._high[where]
+        return rows
 
     def put(self, where: slice, rows: Floats) -> None:
         """Replace rows; see :class:`ExactSums`."""
@@ -116,6 +120,7 @@ class SplitSums:
         self._high[where] = high
         self._low[where] = rows - high * 2.0**24
         self._held[where] = 1
+        self._carried[where] = True
 
     def memory(self) -> npt.NDArray[np.float32]:
         """Return the memory of the lower parts; see :class:`ExactSums`."""
@@ -134,7 +139,7 @@ def _compiled() -> Kernel:
         return cast(Kernel, numba.njit(**options)(_add_rows))
 
 
-def _add_rows(low: Any, high: Any, held: Any, embeddings: Any, labels: Any, first: int, stop: int) -> int:
+def _add_rows(low: Any, high: Any, held: Any, carried: Any, embeddings: Any, labels: Any, first: int, stop: int) -> int:
     """Add the embeddings whose label is in [first, stop); return how many are longer than unit ones can be."""
     scale, dim, wrong = np.float32(2**28), low.shape[1], 0
     for i in range(len(labels)):
@@ -147,7 +152,7 @@ def _add_rows(low: Any, high: Any, held: Any, embeddings: Any, labels: Any, firs
                 most = max(most, abs(low[row, d]))
             held[row] = (most >> 28) + 1
             if held[row] > 5:
-                held[row] = 1
+                held[row], carried[row] = 1, True
                 for d in range(dim):
                     high[row, d] += low[row, d] >> 24
                     low[row, d] &= 0xFFFFFF
