@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
+import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -166,3 +169,33 @@ def test_what_does_not_fit_is_listed() -> None:
     assert "iresnet18 (dim=8, width=0.125, image_size=16)" in message
     assert "missing conv1.weight; unexpected extra.weight; fc.bias is [9] instead of [8]" in message
     assert _same(model.state_dict(), before)
+
+
+def test_what_a_training_framework_leaves_beside_the_weights_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("pytorch_lightning.callbacks")
+    callback = type(
+        "ModelCheckpoint", (), {"__module__": module.__name__, "__setstate__": lambda *_: pytest.fail("ran")}
+    )
+    module.ModelCheckpoint = callback  # type: ignore[attr-defined]
+    rows = torch.randn(5, 3)
+    with monkeypatch.context() as present:
+        present.setitem(sys.modules, "pytorch_lightning", types.ModuleType("pytorch_lightning"))
+        present.setitem(sys.modules, module.__name__, module)
+        state = callback()
+        state.best = 0.9
+        content = {"callbacks": {callback: state}, "hyper_parameters": argparse.Namespace(lr=0.1)}
+        torch.save({"state_dict": {"head.kernel": rows}, **content}, tmp_path / "adaface.ckpt")
+    assert torch.equal(read_state_dict(tmp_path / "adaface.ckpt")["head.kernel"], rows)
+
+
+def test_a_stand_in_lets_no_other_code_through(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'harmed'}",)
+
+    torch.save({"state_dict": {"w": torch.ones(2)}, "callbacks": argparse.Namespace(x=Harm())}, tmp_path / "t.ckpt")
+    with pytest.raises(UserError, match="refused"):
+        read_state_dict(tmp_path / "t.ckpt")
+    assert not (tmp_path / "harmed").exists()

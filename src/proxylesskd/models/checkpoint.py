@@ -17,6 +17,7 @@ from proxylesskd.models.weights import check_fit, existing_file, read_tensors
 # Where training scripts put the network's weights inside their checkpoint, the most specific name first.
 _CONTAINERS = ("state_dict_backbone", "backbone", "state_dict", "model_state_dict", "model", "net", "network")
 _DEPTH = 4  # a pickled mapping may contain itself
+_FRAMEWORKS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "argparse.Namespace")
 _WRAPPERS = ("module.", "_orig_mod.")
 _BACKBONES = ("backbone.", "model.", "encoder.", "net.", "student.", "teacher.")
 
@@ -86,7 +87,8 @@ def load_published(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 def _torch_load(path: Path) -> Any:
     archive = _sound_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with torch.serialization.safe_globals(_bystanders(path) if archive else []):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         # torch's message runs over many lines and suggests to switch the protection off.
         raise UserError(
@@ -96,6 +98,25 @@ def _torch_load(path: Path) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"expected a PyTorch checkpoint at '{path}', found: {reason}") from error
+
+
+class _Bystander:
+    """Stands for an object of a training framework beside the weights: it takes whatever it is given and does nothing.
+
+    Lightning's checkpoints, AdaFace's among them, name callbacks and settings that a reader of weights does not need.
+    """
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _bystanders(path: Path) -> list[tuple[type, str]]:
+    """Return stand-ins for the classes of training frameworks that a checkpoint names; their code is never loaded."""
+    named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return [(_Bystander, name) for name in named if name.startswith(_FRAMEWORKS)]
 
 
 def _sound_archive(path: Path) -> bool:
