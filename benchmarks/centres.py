@@ -75,7 +75,7 @@ def _measure(pool: list[Floats], chunks: Iterator[Labels], identities: int) -> N
     making = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     buffers = 2 * POOL * CHUNK * dim * 4 / 2**30
-    print(f"{images:,} embeddings [{dim}] of {identities:,} identities, {torch.get_num_threads()} threads")
+    print(f"{images:,} embeddings [{dim}] of {identities:,} identities")
     print(f"table of sums      {fetching:8.2f} s")
     print(f"numpy.copyto       {copying:8.2f} s   {images / copying:12,.0f} embeddings/s")
     print(f"ClassSums.add      {adding:8.2f} s   {images / adding:12,.0f} embeddings/s")

@@ -144,13 +144,6 @@ def test_the_compiled_loop_does_what_it_says(monkeypatch: pytest.MonkeyPatch) ->
         class_centres([(2 * embeddings[:6], labels[:6])], 4)
 
 
-def test_threads_share_the_identities(monkeypatch: pytest.MonkeyPatch) -> None:
-    embeddings, labels = drawn(500, 11)
-    expected, _ = class_centres([(embeddings, labels)], 11)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert torch.equal(class_centres([(embeddings, labels)], 11)[0], expected)
-
-
 def test_without_numba_the_plain_table_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert isinstance(exact_sums.exact_sums(10**4, 1000), FloatSums)

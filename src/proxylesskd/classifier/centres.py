@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -44,7 +45,7 @@ class ClassSums:
         """
         embeddings, labels = embeddings.detach().float().cpu(), labels.cpu()
         self._check(embeddings, labels)
-        self.seen.index_add_(0, labels, torch.ones_like(labels))
+        np.add.at(self.seen.numpy(), labels.numpy(), 1)
         _check_seen(self.seen[labels])
         if not self._sums.add(embeddings, labels):
             raise UserError("expected unit embeddings, found longer or non-finite ones; normalise them")
@@ -105,8 +106,9 @@ class ClassSums:
                 f"expected embeddings [n, {dim}] with [n] labels, found {list(embeddings.shape)} with "
                 f"{list(labels.shape)}"
             )
-        if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < count):
-            raise UserError(f"expected labels in [0, {count}), found {int(labels.min())} to {int(labels.max())}")
+        lowest, highest = map(int, torch.aminmax(labels)) if len(labels) else (0, 0)
+        if lowest < 0 or highest >= count:
+            raise UserError(f"expected labels in [0, {count}), found {lowest} to {highest}")
 
 
 def _check_seen(seen: Tensor) -> None:

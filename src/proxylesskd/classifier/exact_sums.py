@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -96,16 +95,12 @@ class SplitSums:
         self._high = np.zeros((count, dim), np.int32)  # takes no memory until it is written
         self._held = np.zeros(count, np.int8)  # components of `low` are at most this many ones
         self._carried = np.zeros(count, np.bool_)  # rows of `high` that are in use
-        self._threads = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(self._threads)
         self._add = _compiled()
 
     def add(self, embeddings: Tensor, labels: Tensor) -> bool:
-        """Add embeddings to their rows, each thread to its own; see :class:`ExactSums`."""
-        arrays = self._low, self._high, self._held, self._carried, embeddings.contiguous().numpy(), labels.numpy()
-        edges = np.linspace(0, len(self._low), self._threads + 1).astype(np.int64).tolist()
-        parts = [self._pool.submit(self._add, *arrays, edges[k], edges[k + 1]) for k in range(self._threads)]
-        return sum(part.result() for part in parts) == 0
+        """Add embeddings to their rows; see :class:`ExactSums`."""
+        embedded = embeddings.contiguous().numpy()
+        return self._add(self._low, self._high, self._held, self._carried, embedded, labels.numpy()) == 0
 
     def at(self, where: slice | npt.NDArray[np.int64]) -> Floats:
         """Return rows; see :class:`ExactSums`."""
@@ -139,13 +134,11 @@ def _compiled() -> Kernel:
         return cast(Kernel, numba.njit(**options)(_add_rows))
 
 
-def _add_rows(low: Any, high: Any, held: Any, carried: Any, embeddings: Any, labels: Any, first: int, stop: int) -> int:
-    """Add the embeddings whose label is in [first, stop); return how many are longer than unit ones can be."""
+def _add_rows(low: Any, high: Any, held: Any, carried: Any, embeddings: Any, labels: Any) -> int:
+    """Add the embeddings to the rows of their labels; return how many are longer than unit ones can be."""
     scale, dim, wrong = np.float32(2**28), low.shape[1], 0
     for i in range(len(labels)):
         row = labels[i]
-        if row < first or row >= stop:
-            continue
         if held[row] == 7:  # eight ones might overflow: look, and carry if need be
             most = 0
             for d in range(dim):
