@@ -34,6 +34,7 @@ class ClassSums:
         """
         self.shape = count, dim
         self.seen = torch.zeros(count, dtype=torch.int64)
+        self._images = 0  # of all identities: until there are many, none has too many
         self._sums = exact_sums(count, dim)
 
     def add(self, embeddings: Tensor, labels: Tensor) -> None:
@@ -43,10 +44,12 @@ class ClassSums:
             UserError: shapes, labels or lengths are others, or an identity has more than 2^22 images. The sums are of
                 no use afterwards.
         """
-        embeddings, labels = embeddings.detach().float().cpu(), labels.cpu()
+        embeddings, labels = embeddings.detach().float().cpu(), labels.cpu().contiguous()
         self._check(embeddings, labels)
         np.add.at(self.seen.numpy(), labels.numpy(), 1)
-        _check_seen(self.seen[labels])
+        self._images += len(labels)
+        if self._images > MOST_IMAGES:
+            _check_seen(self.seen[labels])
         if not self._sums.add(embeddings, labels):
             raise UserError("expected unit embeddings, found longer or non-finite ones; normalise them")
 
@@ -59,6 +62,7 @@ class ClassSums:
         if other.shape != self.shape:
             raise UserError(f"expected sums {list(self.shape)}, found {list(other.shape)}")
         self.seen += other.seen
+        self._images += other._images
         _check_seen(self.seen)
         for block in self._blocks():
             self._sums.put(block, self._sums.at(block) + other._sums.at(block))
@@ -68,6 +72,7 @@ class ClassSums:
         if not dist.is_initialized():
             return
         dist.all_reduce(self.seen)
+        self._images = int(self.seen.sum())
         _check_seen(self.seen)
         for block in self._blocks():
             sums = torch.from_numpy(self._sums.at(block))
