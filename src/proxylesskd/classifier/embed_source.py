@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +70,11 @@ def embed_source(
 
     Raises:
         UserError: the folder holds the embeddings of another teacher or of other faces, the disk has no room, several
-            processes have no folder in common, or too many images are corrupt.
+            processes have no folder in common, or too many images are corrupt, or all of them.
     """
+    if batch < 1:
+        raise UserError(f"expected batch >= 1, found {batch}")
+    corrupt = CorruptLog() if corrupt is None else corrupt
     rank, world = rank_and_world()
     if folder is None and world > 1:
         raise UserError(f"expected a folder that all {world} processes see, found none; give --embeddings FOLDER")
@@ -79,9 +82,11 @@ def embed_source(
     header = _header(teacher, source, batch)
     store = _in_memory(header, count) if folder is None else _in_folder(Path(folder), header, count, rank)
     todo = [number for number in range(rank, count, world) if not store.done[number]]
-    _fill(store, teacher, source, todo, batch, workers, progress and rank == 0, corrupt or CorruptLog())
+    _fill(store, teacher, source, todo, batch, workers, progress and rank == 0, corrupt)
     store.flush()
     wait_for_all()
+    if not (store.labels >= 0).any():
+        raise UserError(f"expected whole images, found {corrupt.summary()}; mend or replace the source")
     return EmbeddedSource(store.views, np.asarray(store.labels), source.identities, teacher.name, teacher.fingerprint)
 
 
@@ -109,6 +114,7 @@ def _fill(
         store.views[where, 1] = teacher.embed(images.flip(-1)).cpu().numpy()
         store.labels[where] = labels.numpy()
         store.done[where[0] // batch] = 1
+    store.done[list(todo)] = 1  # also those without a whole image, which never come
 
 
 def _header(teacher: Embedder, source: Source, batch: int) -> dict[str, Any]:
@@ -140,7 +146,9 @@ def _in_folder(folder: Path, header: dict[str, Any], count: int, rank: int) -> _
         _make(folder, header, count)
     wait_for_all()
     try:
-        views, labels, done = (np.lib.format.open_memmap(folder / name, mode="r+") for name in ARRAYS)
+        whole = bool(np.load(folder / "done.npy", mmap_mode="r").all())
+        mode: Literal["r", "r+"] = "r" if whole else "r+"  # a finished folder may be one that we must not write to
+        views, labels, done = (np.lib.format.open_memmap(folder / name, mode=mode) for name in ARRAYS)
     except (OSError, ValueError) as error:
         raise UserError(f"expected embeddings in '{folder}', found {error}; give another folder") from error
     expected = ((header["images"], VIEWS, header["dim"]), (header["images"],), (count,))

@@ -229,7 +229,7 @@ def iterate(
         images ``[b, 3, size, size] uint8`` RGB, labels ``[b] int64``, indices ``[b] int64``, with 1 <= b <= batch.
 
     Raises:
-        UserError: too many images are corrupt, or all of them, or a size is not positive.
+        UserError: too many images are corrupt, or all of them and ``only`` is not given, or a size is not positive.
     """
     _check_counts(batch=batch, workers=workers, prefetch=prefetch, size=size)
     length = len(source)
@@ -244,5 +244,5 @@ def iterate(
             if len(kept):
                 images = done.images if len(kept) == len(done.found) else done.images[done.found >= 0]
                 yield torch.from_numpy(images), torch.from_numpy(labels[kept]), torch.from_numpy(kept)
-    if not whole:
+    if not whole and only is None:
         raise UserError(f"expected whole images, found {corrupt.summary()}; mend or replace the source")
