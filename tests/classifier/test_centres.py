@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -93,6 +95,20 @@ def test_rows_are_unit_means(monkeypatch: pytest.MonkeyPatch) -> None:
         total = [math.fsum(embeddings[labels == identity][:, d].tolist()) for d in range(16)]
         np.testing.assert_allclose(rows[identity], np.array(total) / np.linalg.norm(total), atol=1e-7)
     assert not rows[7].any()
+
+
+def test_a_group_of_one_process_adds_nothing(tmp_path: Path) -> None:
+    embeddings, labels = drawn(50, 5)
+    sums = ClassSums(5, 16)
+    sums.add(embeddings, labels)
+    expected, seen = sums.means(), sums.seen.clone()
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        sums.merge_processes()
+    finally:
+        dist.destroy_process_group()
+    assert torch.equal(sums.means(), expected)
+    assert torch.equal(sums.seen, seen)
 
 
 @pytest.mark.parametrize(
