@@ -108,7 +108,8 @@ def main() -> None:
     embedded = embed_source(teacher, pk.open_source(args.faces), folder=args.embeddings, progress=True)
     titles = ["planted", *(f"{kind}: {what}" for kind in KINDS for what in ("cosine (1st percentile)", "top-1 in %"))]
     print(f"{teacher.name}, {len(embedded)} images of {len(embedded.identities)} identities, {args.seeds} seeds\n")
-    print("| " + " | ".join([*titles, "robust minus mean, points (standard error)"]) + " |\n|" + "---|" * (len(titles) + 1))
+    titles.append("robust minus mean, points (standard error)")
+    print("| " + " | ".join(titles) + " |\n|" + "---|" * len(titles))
     for share in args.shares:
         print(line(embedded, share, args.seeds), flush=True)
 

@@ -73,7 +73,7 @@ def test_a_checkpoint_that_cannot_be_run_is_taken_with_a_note(house: House, tmp_
 
 def test_shifted_rows_are_refused_and_mended(house: House, tmp_path: Path) -> None:
     teacher = with_head(house, tmp_path / "t.pt", house.centres.rows.roll(5, dims=0))
-    with pytest.raises(UserError, match="the audit failed: .*shift"):
+    with pytest.raises(UserError, match=r"the audit failed: .*shift"):
         inherit_into(tmp_path / "c.safetensors", teacher, data=house.faces)
     assert not (tmp_path / "c.safetensors").exists()
     assert "failed" in (tmp_path / "c-audit" / "audit.html").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from proxylesskd.errors import UserError
+from proxylesskd.models.weights import umask
 
 
 class InheritedClassifier(nn.Module):
@@ -113,6 +114,7 @@ class InheritedClassifier(nn.Module):
         partial = path.with_name(path.name + ".partial")
         metadata = {"format": "proxylesskd-classifier-1", "provenance": json.dumps(self.provenance)}
         save_file({**self._tensors(), "identities": names}, partial, metadata)
+        partial.chmod(0o666 & ~umask())  # safetensors makes private files
         partial.replace(path)
 
     def _tensors(self) -> dict[str, Tensor]:

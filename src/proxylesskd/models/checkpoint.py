@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class _Bystander:
         pass
 
 
-def _bystanders(path: Path) -> list[tuple[type, str]]:
+def _bystanders(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """Return stand-ins for the classes of training frameworks that a checkpoint names; their code is never loaded."""
     named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     return [(_Bystander, name) for name in named if name.startswith(_FRAMEWORKS)]

@@ -145,7 +145,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-                temporary.chmod(0o666 & ~_umask())  # NamedTemporaryFile makes private files
+                temporary.chmod(0o666 & ~umask())  # NamedTemporaryFile makes private files
                 temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -184,7 +184,8 @@ def _describe(model: nn.Module) -> str:
     return f"{spec.name} (dim={spec.dim}, width={spec.width}, image_size={spec.image_size})"
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Return which permissions new files are not given."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
