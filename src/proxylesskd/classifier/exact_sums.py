@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# Embeddings are rounded to multiples of 2^-28, half the distance of float32 numbers around 0.04. Float64 adds such
+# Embeddings are rounded to multiples of 2^-28, the distance of float32 numbers around 0.04. Float64 adds such
 # numbers without rounding up to 2^25 of them.
 STEPS = 2.0**28
 
