@@ -28,7 +28,7 @@ def test_rows_are_the_centres_of_both_mirror_views() -> None:
                 for view in (image, image[:, :, ::-1].copy())
             )
             total += both / np.linalg.norm(both)
-        np.testing.assert_allclose(classifier.rows[identity].numpy(), total / np.linalg.norm(total), atol=1e-6)
+        np.testing.assert_allclose(classifier.rows[identity].numpy(), total / np.linalg.norm(total), atol=1e-4)
     assert classifier.identities == source.identities
     assert classifier.provenance["images"] == 12
     assert classifier.provenance["teacher_fingerprint"] == "colours-1"
@@ -49,7 +49,7 @@ def test_few_images_make_a_centre() -> None:
     classifier = inherit(teacher, source, images_per_identity=1)
     image = torch.from_numpy(decode(source.read(4)[0]))[None]
     centre = teacher.embed(image) + teacher.embed(image.flip(-1))
-    torch.testing.assert_close(classifier.rows[1], F.normalize(centre, dim=1)[0])
+    torch.testing.assert_close(classifier.rows[1], F.normalize(centre, dim=1)[0], atol=1e-3, rtol=0)
     assert classifier.provenance["images"] == 3
     assert classifier.provenance["images_per_identity"] == 1
 
@@ -69,6 +69,8 @@ def test_kept_embeddings_give_the_rows_that_are_asked_for(tmp_path: Path, rows: 
     assert classifier.provenance["rows"] == rows
     assert classifier.provenance["images"] == 30
     assert (tmp_path / "kept" / "embedded.json").is_file()
+    if rows == "mean":
+        assert torch.equal(classifier.rows, expected)  # streamed and kept embeddings are rounded alike
     assert ("wrong_labels_estimated" in classifier.provenance) == (rows != "mean")
 
 

@@ -60,5 +60,9 @@ class EmbeddedSource:
             where = start + np.flatnonzero(self.labels[start : start + size] >= 0)
             if len(where):
                 views = torch.from_numpy(np.asarray(self.views[where], np.float32))  # [n, V, D]
-                merged = F.normalize(F.normalize(views, dim=2).sum(dim=1), dim=1)  # [n, D]
-                yield merged, torch.from_numpy(self.labels[where]), torch.from_numpy(where)
+                yield merge_views(views), torch.from_numpy(self.labels[where]), torch.from_numpy(where)
+
+
+def merge_views(views: Tensor) -> Tensor:
+    """Return the normalised sum ``[n, D] float32`` of ``[n, V, D]`` embeddings of an image's mirror views."""
+    return F.normalize(F.normalize(views.float(), dim=2).sum(dim=1), dim=1)

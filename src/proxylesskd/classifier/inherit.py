@@ -18,7 +18,7 @@ from torch import Tensor
 from proxylesskd.classifier.centres import ClassSums, class_centres
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.embed_source import embed_source
-from proxylesskd.classifier.embedded import EmbeddedSource
+from proxylesskd.classifier.embedded import EmbeddedSource, merge_views
 from proxylesskd.classifier.fit import fit_rows
 from proxylesskd.classifier.robust import robust_centres
 from proxylesskd.data.loader import CorruptLog, iterate
@@ -181,7 +181,8 @@ def _embedded(
     batches: Iterable[Any] = iterate(source, batch=batch, workers=workers, corrupt=corrupt, only=mine)
     shown = progress and rank == 0
     for images, labels, _ in track(batches, "embedding with the teacher", total=len(mine), disable=not shown):
-        yield F.normalize(teacher.embed(images) + teacher.embed(images.flip(-1)), dim=1), labels
+        views = torch.stack([teacher.embed(images), teacher.embed(images.flip(-1))], dim=1)  # [n, 2, D]
+        yield merge_views(views.half()), labels  # rounded as kept embeddings are: streamed or kept, the rows are equal
 
 
 def _refuse_empty(seen: Tensor, identities: Sequence[str], corrupt: int) -> None:
