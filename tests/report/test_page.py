@@ -303,3 +303,22 @@ def test_no_folder_and_no_models_are_refused(tmp_path: Path) -> None:
         write_report(tmp_path / "absent")
     with pytest.raises(UserError, match="expected at least one model"):
         write_comparison(tmp_path, {})
+
+
+def test_an_audit_is_told_by_its_findings(run_folder: Path) -> None:
+    findings = [
+        {"check": "norms", "level": "passed", "message": "all fine", "details": {"median": 1}},
+        {
+            "check": "duplicates",
+            "level": "warning",
+            "message": "two rows for 'Ann'",
+            "details": {"pairs": [["a", "b"]]},
+        },
+    ]
+    audit = {"classifier": "abc", "passed": True, "findings": findings}
+    write(run_folder / "classifier.json", {"identities": 3, "provenance": {"how": "x", "audit": audit}, "audit": audit})
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    assert page.count("2 checks, 1 with findings") == 2
+    assert "two rows for &#39;Ann&#39;" in page
+    assert "all fine" not in page
+    assert "&#39;pairs&#39;" not in page

@@ -229,9 +229,12 @@ def _training(recipe: Mapping[str, Any] | None) -> str:
 def _classifier(classifier: Mapping[str, Any] | None) -> str:
     if classifier is None:
         return "## Classifier\n\nNot recorded: the run folder held no classifier.json."
-    told = classifier.get("provenance", {})
-    rows = [(key, str(value)) for key, value in classifier.items() if key != "provenance"]
-    rows += [(key, str(value)) for key, value in (told.items() if isinstance(told, Mapping) else [])]
+    told, audit = classifier.get("provenance"), classifier.get("audit")
+    origin = told if isinstance(told, Mapping) else {}
+    facts = [item for item in (*classifier.items(), *origin.items()) if item[0] not in ("provenance", "audit")]
+    rows = [(key, str(value)) for key, value in facts]
+    if isinstance(audit, Mapping):
+        rows.append(("audit", "passed" if audit.get("passed") else "failed"))
     return (
         "## Classifier\n\nThe student was trained through this frozen classifier, inherited from its teacher.\n\n"
         + _table(("", ""), rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,13 +116,26 @@ def _thresholds(run: Run) -> list[tuple[str, str]]:
 
 
 def provenance(run: Run) -> list[tuple[str, str]] | None:
-    """Return where the rows of the classifier come from."""
+    """Return where the rows of the classifier come from, and what its audits found."""
     if run.classifier is None:
         return None
     told = run.classifier.get("provenance")
-    rows = [(key, value) for key, value in run.classifier.items() if key != "provenance"]
-    rows += list(told.items()) if isinstance(told, Mapping) else []
-    return [(key.replace("_", " "), plain(value)) for key, value in rows]
+    origin = told if isinstance(told, Mapping) else {}
+    facts = [item for item in (*run.classifier.items(), *origin.items()) if item[0] not in ("provenance", "audit")]
+    rows = [(key.replace("_", " "), plain(value)) for key, value in facts]
+    return rows + _audited("audit when inherited", origin) + _audited("audit before training", run.classifier)
+
+
+def _audited(title: str, told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the outcome of an audit, and every finding that is more than a check that passed."""
+    audit = told.get("audit")
+    found = audit.get("findings") if isinstance(audit, Mapping) else None
+    if not isinstance(found, Sequence):
+        return []
+    findings = [finding for finding in found if isinstance(finding, Mapping)]
+    notable = [finding for finding in findings if finding.get("level") != "passed"]
+    rows = [(title, f"{len(findings)} checks, {len(notable)} with findings")]
+    return rows + [(f"{title}: {plain(f.get('check'))}", plain(f.get("message"))) for f in notable]
 
 
 def repeating(run: Run) -> dict[str, str] | None:
