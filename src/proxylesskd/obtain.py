@@ -150,3 +150,18 @@ def _estimate(
     embedded = embed_source(model, source, folder=embeddings, progress=progress)
     said = {"images_per_identity": images_per_identity or "all"}
     return Obtained(inherit_embedded(embedded, rows=rows, progress=progress, provenance=said), embedded)
+
+
+def read_names(path: str | Path) -> list[str]:
+    """Read the names of a checkpoint's rows, one a line.
+
+    Raises:
+        UserError: the file cannot be read as text, or a line is empty.
+    """
+    try:
+        names = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"expected names of rows, one a line, at '{path}', found {error}") from error
+    if not all(names):
+        raise UserError(f"expected a name in every line of '{path}', found line {names.index('') + 1} empty")
+    return names

@@ -34,6 +34,13 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return lines[0]
 
 
+def main_ok(*arguments: object) -> None:
+    """Run the command line and demand exit code 0."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert stop.value.code in (0, None)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here: Path = tmp_path_factory.mktemp("bad")
@@ -85,6 +92,41 @@ def test_labels_that_do_not_match_the_classifier(
     )
     assert "found none for 3: 'id-000'" in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows", "robusst"], "did you mean 'robust'"),
+        (["--names", "nowhere.txt"], "nowhere.txt"),
+        (["--keep", "nowhere.csv"], "nowhere.csv"),
+        (["--extend", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--dim", "99", "--no-audit"], "99"),
+    ],
+)
+def test_options_of_inherit(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    out = tmp_path / "c.safetensors"
+    model, faces = place / "dim8.safetensors", place / "faces"
+    assert message in fails(capsys, "inherit", model, "-q", "-o", out, "--data", faces, *options)
+    assert not out.exists()
+
+
+def test_the_teachers_own_dimension_is_no_projection(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.safetensors"
+    options = ["--dim", 8, "--no-audit", "--rows", "mean"]
+    main_ok("inherit", place / "dim8.safetensors", "-q", "-o", out, "--data", place / "faces", *options)
+    assert InheritedClassifier.load(out).projection is None
+
+
+def test_a_checkpoint_with_the_rows_of_other_data(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
+) -> None:
+    torch.save({"state_dict_softmax_fc": {"weight": torch.randn(7, 8)}}, tmp_path / "checkpoint_gpu_0.pt")
+    line = fails(capsys, "inherit", tmp_path, "-q", "-o", tmp_path / "c.safetensors", "--data", place / "faces")
+    assert "3" in line
+    assert "7" in line
 
 
 def test_an_onnx_that_is_no_face_model(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:

@@ -68,7 +68,24 @@ def test_the_inherited_rows_are_the_teachers(house: Path) -> None:
     centres = pk.InheritedClassifier.load(house / "c.safetensors")
     assert centres.identities == own.identities
     assert not torch.equal(centres.rows, own.rows)
-    assert json.loads((house / "student" / "classifier.json").read_text())["fingerprint"] == own.fingerprint
+    told = json.loads((house / "student" / "classifier.json").read_text())
+    assert told["fingerprint"] == own.fingerprint
+    assert told["audit"]["passed"] is True
+
+
+def test_a_teacher_joins_the_audit_before_training(house: Path, tmp_path: Path) -> None:
+    common = ["-q", "--teacher", house / "teacher", f"data.train=folder:{house / 'train'}", *SMALL, "train.steps=2"]
+    run("distill", "-o", tmp_path / "run", "-c", house / "c.safetensors", *common)
+    audit = json.loads((tmp_path / "run" / "classifier.json").read_text())["audit"]
+    assert audit["passed"] is True
+    assert {"agreement", "label order", "preprocessing"} <= {one["check"] for one in audit["findings"]}
+    # After twenty steps the teacher's own rows are hardly trained: it does not know its images by them.
+    weak = ["distill", "-o", tmp_path / "weak", "-c", house / "own.safetensors", *common]
+    with pytest.raises(pk.UserError, match="the audit failed"):
+        run(*weak)
+    assert not (tmp_path / "weak").exists()
+    run(*weak, "--no-audit")
+    assert json.loads((tmp_path / "weak" / "classifier.json").read_text())["audit"] is None
 
 
 def test_the_log_shows_loss_falling_and_checks(house: Path) -> None:

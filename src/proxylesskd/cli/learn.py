@@ -55,6 +55,7 @@ def inherit(
     """Make the inherited classifier: the teacher's last layer if it has one, else rows estimated over --data."""
     from proxylesskd.classifier.inherit import check_rows
     from proxylesskd.front_door import inherit_into
+    from proxylesskd.obtain import read_names
     from proxylesskd.processes import rank_and_world
 
     found = inherit_into(
@@ -65,7 +66,7 @@ def inherit(
         rows=None if rows is None else check_rows(rows),
         key=key,
         transposed=transposed,
-        names=None if names is None else names.read_text(encoding="utf-8").splitlines(),
+        names=None if names is None else read_names(names),
         images_per_identity=images_per_identity,
         embeddings=embeddings,
         extend_with=extend,
