@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from proxylesskd.errors import UserError
-from proxylesskd.export.card import card_text, snippet, write_card
+from proxylesskd.export.card import _classifier, card_text, snippet, write_card
 from proxylesskd.export.measured import Evaluated, Measure, Mode, Rate
 from proxylesskd.models.preprocess import Preprocessing
 from tests.export.conftest import Exported
@@ -130,3 +130,9 @@ def test_a_malformed_preprocessing_is_named(exported: Exported) -> None:
     with pytest.raises(UserError, match=r"expected the preprocessing in export\.json as a table, found 3"):
         card_text({**_export(exported), "preprocessing": 3})
     assert np.isfinite(exported.report.size)
+
+
+def test_a_student_of_a_projected_classifier_says_how_to_search_the_teachers_gallery() -> None:
+    same, smaller = ({"dim": 64, "teacher_dim": dim, "provenance": {}} for dim in (64, 128))
+    assert "projection.safetensors" in _classifier(smaller)
+    assert "projection.safetensors" not in _classifier(same)

@@ -152,13 +152,13 @@ def test_cuda_needs_the_other_build(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     asked: list[list[str]] = []
     real = onnxruntime.InferenceSession
 
-    def session(content: bytes, options: Any, providers: list[str]) -> Any:
+    def session(content: bytes, options: Any, providers: list[Any]) -> Any:
         asked.append(providers)
         return real(content, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     OnnxNetwork(path, device="cuda:0")
-    assert asked == [["CUDAExecutionProvider", "CPUExecutionProvider"]]
+    assert asked == [[("CUDAExecutionProvider", {"device_id": 0}), ("CPUExecutionProvider", {})]]
 
 
 def test_without_onnxruntime_the_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

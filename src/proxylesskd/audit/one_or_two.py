@@ -130,7 +130,8 @@ def _blocks(total: int, size: int, start: int = 0) -> Iterator[slice]:
 
 def _bucket(counts: Ints) -> Ints:
     """Return 0 for two and three images, 1 for four to seven and so on, at most BUCKETS - 1; -1 for fewer."""
-    return np.clip(np.floor(np.log2(np.maximum(counts, 1))) - 1, -1, BUCKETS - 1).astype(np.int64)
+    buckets: Ints = np.clip(np.floor(np.log2(np.maximum(counts, 1))) - 1, -1, BUCKETS - 1).astype(np.int64)
+    return buckets
 
 
 def half_levels(space: Space, made: Centres) -> npt.NDArray[np.float64]:

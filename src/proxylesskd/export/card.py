@@ -235,7 +235,10 @@ def _classifier(classifier: Mapping[str, Any] | None) -> str:
     rows = [(key, str(value)) for key, value in facts]
     if isinstance(audit, Mapping):
         rows.append(("audit", "passed" if audit.get("passed") else "failed"))
-    return (
-        "## Classifier\n\nThe student was trained through this frozen classifier, inherited from its teacher.\n\n"
-        + _table(("", ""), rows)
-    )
+    text = "The student was trained through this frozen classifier, inherited from its teacher."
+    if classifier.get("teacher_dim", classifier.get("dim")) != classifier.get("dim"):
+        text += (
+            " It is smaller than the teacher: a gallery that the teacher enrolled is searched after its embeddings are "
+            "multiplied by the matrix in `projection.safetensors` and normalised again."
+        )
+    return f"## Classifier\n\n{text}\n\n" + _table(("", ""), rows)

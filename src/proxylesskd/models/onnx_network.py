@@ -128,7 +128,7 @@ class OnnxNetwork:
 class _Runtime:
     """How sessions are made."""
 
-    def __init__(self, providers: list[str], threads: int | None) -> None:
+    def __init__(self, providers: list[tuple[str, dict[str, int]]], threads: int | None) -> None:
         self.providers = providers
         self.threads = threads
 
@@ -148,19 +148,23 @@ class _Runtime:
             raise UserError(f"expected an ONNX model that onnxruntime can run, found: {reason}") from error
 
 
-def _providers(device: str | torch.device | None) -> list[str]:
+def _providers(device: str | torch.device | None) -> list[tuple[str, dict[str, int]]]:
+    """Return what onnxruntime is to run on, with the number of the GPU."""
     try:
         import onnxruntime
     except ImportError as error:
         raise require_extra("onnxruntime", "onnx", "Running an ONNX model") from error
     if torch.device(device or "cpu").type == "cpu":
-        return ["CPUExecutionProvider"]
+        return [("CPUExecutionProvider", {})]
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise UserError(
             f"expected onnxruntime to support device '{device}', found its CPU build; "
             "install onnxruntime-gpu or leave the device out"
         )
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    wanted = torch.device(device or "cuda")
+    # Without a number the GPU is that of this process, one of several under `torchrun`.
+    number = torch.cuda.current_device() if wanted.index is None and torch.cuda.is_available() else wanted.index or 0
+    return [("CUDAExecutionProvider", {"device_id": number}), ("CPUExecutionProvider", {})]
 
 
 def _chosen_size(found: ImageInput, given: int | None, path: str | Path) -> int:
