@@ -53,16 +53,19 @@ def joined_names(split: Sequence[Split]) -> dict[str, str]:
     Pairs may form chains, ``a = b`` and ``b = c``: all of them take the name that the most certain pair keeps.
     """
     parent: dict[str, str] = {}
+    rank: dict[str, int] = {}  # of a joined name: its most certain pair
 
     def root(name: str) -> str:
         while name in parent:
             name = parent[name]
         return name
 
-    for pair in split:
+    for number, pair in enumerate(split):
         first, second = root(pair.first), root(pair.second)
         if first != second:
-            parent[second] = first
+            kept, gone = (second, first) if rank.get(second, number) < rank.get(first, number) else (first, second)
+            parent[gone] = kept
+            rank[kept] = rank.get(kept, number)
     return {name: root(name) for name in parent}
 
 

@@ -21,7 +21,8 @@ SYMBOLS = {"passed": "✓", "warning": "!", "failed": "✗"}
 
 LABELS = (
     "Each image stands beside images of the identity that it is labelled as and of the nearest other one. The cosines "
-    "are those of the image to the centres of their images, itself and suspected images left out."
+    "are those of the image to the centres of their images, itself and suspected images left out. Look before you drop: "
+    "a person as a small child is often suspected under the right label."
 )
 INCONSISTENT = "The images disagree with each other, and none of them can be called right."
 MERGED = "The images fall into two groups that agree within themselves and are strangers to each other."
@@ -132,7 +133,9 @@ def _count(number: int, word: str) -> str:
 
 
 def _sentence(audit: Audit, suspects: Suspects | None, teacher: str) -> str:
-    judged = "" if suspects is None else f" and {_count(suspects.images, 'image')} of {suspects.identities:,} identities"
+    judged = (
+        "" if suspects is None else f" and {_count(suspects.images, 'image')} of {suspects.identities:,} identities"
+    )
     by = f", by the teacher {teacher}" if teacher else ""
     return f"{_count(len(audit.findings), 'check')} of the classifier {audit.classifier[:16]}{judged}{by}."
 
