@@ -21,8 +21,8 @@ SYMBOLS = {"passed": "✓", "warning": "!", "failed": "✗"}
 
 LABELS = (
     "Each image stands beside images of the identity that it is labelled as and of the nearest other one. The cosines "
-    "are those of the image to the centres of their images, itself and suspected images left out. Look before you drop: "
-    "a person as a small child is often suspected under the right label."
+    "are those of the image to the centres of their images, itself and suspected images left out. Look before you "
+    "drop: a person as a small child is often suspected under the right label."
 )
 INCONSISTENT = "The images disagree with each other, and none of them can be called right."
 MERGED = "The images fall into two groups that agree within themselves and are strangers to each other."
