@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from proxylesskd.audit.clean import joined_names, write_clean_list
@@ -67,23 +68,37 @@ def test_names_with_commas_quotes_and_other_letters_survive(tmp_path: Path) -> N
     assert list(listed(source, tmp_path / "keep.csv").identities) == source.identities
 
 
-def test_chains_of_pairs_end_at_one_name() -> None:
-    pairs = [
-        Split("a", "b", 0.99, 0.7),
-        Split("c", "b", 0.9, 0.7),
-        Split("d", "e", 0.8, 0.7),
-        Split("a", "c", 0.7, 0.6),
-    ]
-    assert joined_names(pairs) == {"b": "a", "c": "a", "e": "d"}
+def _pairs(*names: str) -> list[Split]:
+    return [Split(pair[0], pair[1], 0.99 - 0.01 * k, 0.7) for k, pair in enumerate(names)]
+
+
+def test_identities_that_all_look_like_each_other_take_one_name() -> None:
+    assert joined_names(_pairs("ab", "cb", "de", "ac")) == {"b": "a", "c": "a", "e": "d"}
     assert joined_names([]) == {}
 
 
 def test_the_most_certain_pair_keeps_its_name() -> None:
-    """As the docstring says: the chain takes the name that the most certain pair keeps."""
-    joined = joined_names([Split("a", "b", 0.99, 0.7), Split("c", "b", 0.9, 0.7), Split("d", "c", 0.8, 0.7)])
-    assert [joined.get(name, name) for name in "abcd"] == ["a"] * 4
-    joined = joined_names([Split("c", "d", 0.99, 0.7), Split("a", "b", 0.9, 0.7), Split("a", "c", 0.8, 0.7)])
-    assert [joined.get(name, name) for name in "abcd"] == ["c"] * 4
+    assert joined_names(_pairs("ab", "ca", "cb")) == {"b": "a", "c": "a"}
+    assert joined_names(_pairs("cd", "ab", "ac", "ad", "bc", "bd")) == {"a": "c", "b": "c", "d": "c"}
+    assert joined_names(_pairs("ab", "cd", "ac", "ad", "bc", "bd")) == {"b": "a", "c": "a", "d": "a"}
+
+
+def test_a_chain_is_joined_at_its_most_certain_pairs_alone() -> None:
+    assert joined_names(_pairs("ab", "bc")) == {"b": "a"}
+    assert joined_names(_pairs("ab", "bc", "cd")) == {"b": "a", "d": "c"}
+    assert joined_names(_pairs("ab", "cd", "ac", "ad", "bc")) == {"b": "a", "d": "c"}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whoever_is_joined_is_a_pair(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    drawn = [f"{a}{b}" for a in "abcdefgh" for b in "abcdefgh" if a < b and random.random() < 0.6]
+    random.shuffle(drawn)
+    joined = joined_names(_pairs(*drawn))
+    person = {name: joined.get(name, name) for name in "abcdefgh"}
+    assert all(a + b in drawn for a in "abcdefgh" for b in "abcdefgh" if a < b and person[a] == person[b])
+    assert not any(name in joined for name in joined.values())
+    assert person[drawn[0][1]] == person[drawn[0][0]] == drawn[0][0]
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ def write_clean_list(path: str | Path, source: Source, suspects: Suspects) -> in
     """Write the images to keep, and beside them those to drop.
 
     Suspected wrong labels and images of inconsistent identities are left out. Identities that look like one person are
-    joined under the name of the one with more images. Identities that look like two people stay as they are: nobody
-    can say from here what their second name should be; the audit page shows them.
+    joined under the name of the one with more images, three and more only where every two of them look so. Identities
+    that look like two people stay as they are: nobody can say from here what their second name should be; the audit
+    page shows them.
 
     Args:
         path: CSV ``image,identity`` for :func:`proxylesskd.data.listed.listed`; ``NAME-dropped.csv`` beside it holds
@@ -50,23 +51,21 @@ def write_clean_list(path: str | Path, source: Source, suspects: Suspects) -> in
 def joined_names(split: Sequence[Split]) -> dict[str, str]:
     """Return old name -> name of the person, for every identity that looks like another one.
 
-    Pairs may form chains, ``a = b`` and ``b = c``: all of them take the name that the most certain pair keeps.
+    More than two are joined only where every two of them are a pair: in a chain ``a = b``, ``b = c`` without ``a = c``
+    the similarity has worn off along the way, as it does among babies. All of them take the name that the most certain
+    pair keeps.
     """
-    parent: dict[str, str] = {}
-    rank: dict[str, int] = {}  # of a joined name: its most certain pair
-
-    def root(name: str) -> str:
-        while name in parent:
-            name = parent[name]
-        return name
-
+    pairs = {frozenset((pair.first, pair.second)) for pair in split}
+    person: dict[str, list[str]] = {}  # all names of who has this name, the one to keep first
+    rank: dict[str, int] = {}  # of a kept name: its most certain pair
     for number, pair in enumerate(split):
-        first, second = root(pair.first), root(pair.second)
-        if first != second:
-            kept, gone = (second, first) if rank.get(second, number) < rank.get(first, number) else (first, second)
-            parent[gone] = kept
-            rank[kept] = rank.get(kept, number)
-    return {name: root(name) for name in parent}
+        one, other = (person.setdefault(name, [name]) for name in (pair.first, pair.second))
+        if one is not other and all(frozenset((a, b)) in pairs for a in one for b in other):
+            kept, gone = sorted((one, other), key=lambda names: rank.get(names[0], len(split)))
+            rank.setdefault(kept[0], number)
+            person |= dict.fromkeys(gone, kept)
+            kept += gone
+    return {name: names[0] for name, names in person.items() if name != names[0]}
 
 
 def _reasons(suspects: Suspects) -> Mapping[int, str]:

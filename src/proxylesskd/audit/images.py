@@ -26,6 +26,7 @@ from proxylesskd.audit.one_or_two import by_identity, merged_identities, split_i
 from proxylesskd.audit.suspects import Inconsistent, Levels, Mislabelled, Split, Suspects
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.embedded import EmbeddedSource
+from proxylesskd.errors import UserError
 
 ROUNDS = 3
 SAMPLE = 20_000_000  # cosines between images and other identities, from which strangers are known
@@ -52,10 +53,12 @@ def find_suspects(classifier: InheritedClassifier, embedded: EmbeddedSource, *, 
         rounds: how often suspected images are left out of the centres and all images judged again.
 
     Raises:
-        UserError: the embeddings have another dimension than the classifier's teacher.
+        UserError: the embeddings have another dimension than the classifier's teacher, or no image could be read.
     """
     space = space_of(classifier, embedded)
     readable = space.labels >= 0
+    if not readable.any():
+        raise UserError(f"expected readable images to judge, found none among {len(embedded)}; mend the source")
     inside = readable
     for _ in range(max(1, rounds)):
         view = _look(space, centres(space, inside))
