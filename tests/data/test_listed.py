@@ -75,7 +75,7 @@ def test_a_wrong_list_is_refused(tmp_path: Path, lines: list[str], told: str) ->
 
 def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
     source, path = MemorySource(1, 1), tmp_path / "keep.csv"
-    with pytest.raises(UserError, match="expected a list of images at .*, found .*No such file"):
+    with pytest.raises(UserError, match=r"expected a list of images at .*, found .*No such file"):
         listed(source, path)
     path.write_bytes(b"")
     with pytest.raises(UserError, match="found an empty file"):
