@@ -116,8 +116,9 @@ def _train(place: Path, out: Path, seed: int, quiet: bool, console: Console) -> 
     classifier.save(out / "classifier.safetensors")
     console.rule("student alone: learns its own classifier")
     _finished(runs.train(_recipe(STUDENT, place, seed), out / "alone", quiet=quiet))
-    console.rule("ProxylessKD: the same student through the teacher's classifier")
-    _finished(runs.distill(_recipe(STUDENT, place, seed), out / "student", classifier=classifier, quiet=quiet))
+    console.rule("ProxylessKD: the same student through the teacher's classifier, audited first")
+    recipe = _recipe([*STUDENT, f"method.teacher={out / 'teacher'}"], place, seed)
+    _finished(runs.distill(recipe, out / "student", classifier=classifier, quiet=quiet))
 
 
 def _finished(run: runs.Run) -> None:

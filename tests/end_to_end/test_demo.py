@@ -16,7 +16,9 @@ TINY = ("model.dim=16", "model.width=0.125", "model.image_size=48", "train.batch
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "TEACHER", (*TINY, "method.name=alone", "model.name=mobilefacenet"))
+    # Long enough that the teacher knows its images by its own rows: the audit asks for that.
+    teacher = (*TINY, "method.name=alone", "model.name=mobilefacenet", "train.steps=60")
+    monkeypatch.setattr(demo, "TEACHER", teacher)
     monkeypatch.setattr(demo, "STUDENT", (*TINY, "model.name=mobilefacenet"))
     monkeypatch.setattr(demo, "GENUINE", 40)
     monkeypatch.setattr(demo, "IMPOSTOR", 200)
