@@ -5,7 +5,8 @@
     python benchmarks/inheritance.py … --noise 0.05   # the same with that share of the images under a wrong label
 
 Teacher embeddings are computed once and kept; finished stages are not repeated. Planted noise moves images to another
-identity, drawn anew for every seed, for the rows and for the student alike. Prints Markdown tables.
+identity, drawn anew for every seed, for the rows and for the student alike, or with `--noise-in rows` for the rows
+alone. Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class World:
     gallery: Gallery
     pairs: pk.Pairs
     settings: Sequence[str]
+    noise: float
+    noisy_training: bool
 
 
 def plant_noise(labels: np.ndarray, share: float, count: int, seed: int) -> np.ndarray:
@@ -93,27 +96,28 @@ def plant_noise(labels: np.ndarray, share: float, count: int, seed: int) -> np.n
     return noisy
 
 
-def scores_of(world: World, rows: str, seed: int, noise: float) -> dict[str, np.ndarray]:
+def scores_of(world: World, rows: str, seed: int) -> dict[str, np.ndarray]:
     """Train and evaluate one student, unless that is done, and return its scores ``[P]`` in both modes."""
-    name = f"{rows}-{seed}" + (f"-noise{noise:g}" if noise else "")
+    where = "" if world.noisy_training else "-rows"
+    name = f"{rows}-{seed}" + (f"-noise{world.noise:g}{where}" if world.noise else "")
     folder = world.place / name
     if not (folder / "scores.npz").exists():
-        labels = plant_noise(world.source.labels, noise, len(world.source.identities), seed)
+        labels = plant_noise(world.source.labels, world.noise, len(world.source.identities), seed)
         embedded = replace(world.embedded, labels=np.where(world.embedded.labels < 0, -1, labels))
         classifier = inherit_embedded(embedded, rows=rows)
         classifier.save(world.place / f"{name}.safetensors")
         recipe = pk.load_recipe(None, [f"data.train={world.faces}", f"seed={seed}", *world.settings])
         begun = (folder / "recipe.toml").exists()
-        source = Relabelled(world.source, labels)
+        source = Relabelled(world.source, labels) if world.noisy_training else world.source
         if not (folder / "student.safetensors").exists():
             pk.distill(recipe, folder, classifier=classifier, source=source, resume=begun, audit=False)
         pk.evaluate_into(folder, folder, world.pairs, gallery=world.gallery, replicates=0)
     return dict(np.load(folder / "scores.npz"))
 
 
-def table(world: World, kinds: Sequence[str], seeds: Sequence[int], noise: float) -> Iterator[str]:
+def table(world: World, kinds: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:
     """Yield the rates of every kind of rows and their difference from the plain mean, as Markdown."""
-    found = {kind: [scores_of(world, kind, seed, noise) for seed in seeds] for kind in kinds}
+    found = {kind: [scores_of(world, kind, seed) for seed in seeds] for kind in kinds}
     for mode in ("single", "cross"):
         for kind in kinds:
             scores = [run[mode] for run in found[kind]]
@@ -144,9 +148,9 @@ def open_world(location: str, args: argparse.Namespace, pairs: pk.Pairs) -> Worl
     place.mkdir(parents=True, exist_ok=True)
     source = pk.open_source(args.faces)
     embedded = embed_source(teacher, source, folder=place / "embeddings", progress=True)
-    return World(
-        place, args.faces, source, embedded, Gallery(teacher, pairs, place / "gallery.npy"), pairs, args.settings
-    )
+    gallery = Gallery(teacher, pairs, place / "gallery.npy")
+    noisy = args.noise_in == "both"
+    return World(place, args.faces, source, embedded, gallery, pairs, args.settings, args.noise, noisy)
 
 
 def main() -> None:
@@ -160,6 +164,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--noise", type=float, default=0.0, help="share of images that get a wrong label")
+    parser.add_argument("--noise-in", choices=("both", "rows"), default="both", help="rows and training, or rows alone")
     args, args.settings = parser.parse_known_args()
     pairs = pk.read_pairs(args.pairs, args.root)
     for location in args.teacher:
@@ -168,7 +173,7 @@ def main() -> None:
         print(f"and, from the second kind on, difference from '{args.rows[0]}' with its 95 % interval\n")
         titles = ["rows", "mode", "accuracy", *(f"TAR@FAR={far:g}" for far in FARS), "AUC"]
         print("| " + " | ".join(titles) + " |\n|" + "---|" * len(titles))
-        print("\n".join(table(world, args.rows, args.seeds, args.noise)))
+        print("\n".join(table(world, args.rows, args.seeds)))
 
 
 if __name__ == "__main__":
