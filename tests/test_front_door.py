@@ -133,6 +133,10 @@ def test_two_teachers_in_one_space_and_projected(house: House, tmp_path: Path) -
     assert (small.dim, small.teacher_dim) == (6, 24)
     assert small.projection is not None
     torch.testing.assert_close(small.rows, F.normalize(house.centres.rows @ small.projection, dim=1), atol=2e-3, rtol=0)
+    cut = inherit_into(out, house.teacher, data=house.faces, rows="mean", dim=6, projection="truncation").classifier
+    torch.testing.assert_close(cut.rows, F.normalize(house.centres.rows[:, :6], dim=1), atol=2e-3, rtol=0)
+    with pytest.raises(UserError, match="did you mean 'random'"):
+        inherit_into(out, house.teacher, data=house.faces, rows="mean", dim=6, projection="randon")
 
 
 def test_a_clean_list_leaves_out_what_looks_wrong(house: House, tmp_path: Path) -> None:

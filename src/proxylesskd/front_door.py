@@ -57,6 +57,7 @@ def combine(
     concatenate_with: str | Path | None = None,
     same_space: bool = False,
     dim: int = 0,
+    projection: str = "cosine",
 ) -> InheritedClassifier:
     """Put a classifier together with an earlier one, and project the result.
 
@@ -67,6 +68,7 @@ def combine(
         concatenate_with: file of another teacher's classifier; shared identities live in the joint space.
         same_space: take it from the caller that the first two are of this teacher, where the files do not say it.
         dim: of a student that is smaller than the teacher; 0 for the teacher's.
+        projection: how it is made smaller, see :func:`proxylesskd.classifier.project.fit_projection`.
 
     Raises:
         UserError: the classifiers cannot be combined, or the dimension is not smaller.
@@ -77,7 +79,7 @@ def combine(
         classifier = merge(InheritedClassifier.load(merge_with), classifier, same_space=same_space)
     if concatenate_with is not None:
         classifier = concatenate(InheritedClassifier.load(concatenate_with), classifier)
-    return project(classifier, dim) if dim and dim != classifier.dim else classifier
+    return project(classifier, dim, how=projection) if dim and dim != classifier.dim else classifier
 
 
 def inherit_into(
@@ -97,6 +99,7 @@ def inherit_into(
     concatenate_with: str | Path | None = None,
     same_space: bool = False,
     dim: int = 0,
+    projection: str = "cosine",
     audit: bool = True,
     mend: bool = False,
     clean: str | Path | None = None,
@@ -110,7 +113,7 @@ def inherit_into(
         data: URI of labelled faces.
         keep: list of images of ``data``; all others are left out.
         rows, key, transposed, names, images_per_identity, embeddings: see :func:`proxylesskd.obtain.inherit_best`.
-        extend_with, merge_with, concatenate_with, same_space, dim: see :func:`combine`.
+        extend_with, merge_with, concatenate_with, same_space, dim, projection: see :func:`combine`.
         audit: stop where rows, identities and teacher do not belong together.
         mend: where the audit proves another order of the rows, put them right and audit again.
         clean: where to write the list of images without those that look wrongly labelled.
@@ -147,6 +150,7 @@ def inherit_into(
         concatenate_with=concatenate_with,
         same_space=same_space,
         dim=dim,
+        projection=projection,
     )
     whole.save(out)
     return replace(found, classifier=whole)
