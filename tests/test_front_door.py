@@ -152,6 +152,16 @@ def test_a_clean_list_leaves_out_what_looks_wrong(house: House, tmp_path: Path) 
     assert kept.classifier.provenance["images"] == 71
 
 
+def test_a_clean_list_of_the_first_images_names_the_images_that_were_judged(house: House, tmp_path: Path) -> None:
+    faces = write_faces(tmp_path / "faces", identities=12, images=8)
+    (faces / "id-003" / "000.jpg").write_bytes((faces / "id-008" / "001.jpg").read_bytes())
+    clean = tmp_path / "clean.csv"
+    out = tmp_path / "c.safetensors"
+    inherit_into(out, house.teacher, data=f"folder:{faces}", rows="mean", images_per_identity=6, clean=clean)
+    assert "id-003/000.jpg" in (tmp_path / "clean-dropped.csv").read_text()
+    assert len(clean.read_text().splitlines()) == 1 + 12 * 6 - 1
+
+
 def test_nothing_to_inherit_from(house: House, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--data"):
         inherit_into(tmp_path / "c.safetensors", house.teacher)

@@ -22,7 +22,7 @@ from proxylesskd.data.listed import listed
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import UserError
 from proxylesskd.models.embedder import Embedder
-from proxylesskd.obtain import KEEP, Obtained, obtain
+from proxylesskd.obtain import Obtained, fits_memory, obtain
 from proxylesskd.processes import rank_and_world
 from proxylesskd.teacher import load_teacher
 
@@ -168,9 +168,10 @@ def _examine(
 ) -> Inherited:
     """Audit against the faces, write the page and, where asked for, the list of clean images."""
     notes: list[str] = []
-    model = _runnable(teacher, notes)
+    model = obtained.teacher or _runnable(teacher, notes)
     classifier, embedded = obtained.classifier, obtained.embedded
-    if embedded is None and model is not None and len(source) * 4 * model.dim <= KEEP and clean is not None:
+    source = obtained.faces or source  # suspects are told by their place among the images that were embedded
+    if embedded is None and model is not None and fits_memory(len(source), model.dim) and clean is not None:
         embedded = embed_source(model, source, progress=progress)
 
     def examine(rows: InheritedClassifier) -> Audit:

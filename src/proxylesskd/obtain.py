@@ -17,6 +17,7 @@ from proxylesskd.classifier.inherit import DEFAULT_ROWS, Rows, inherit, inherit_
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.data.subset import first_images
 from proxylesskd.errors import UserError
+from proxylesskd.models.embedder import Embedder
 from proxylesskd.models.location import split_location
 from proxylesskd.processes import rank_and_world
 from proxylesskd.teacher import load_teacher
@@ -32,11 +33,15 @@ class Obtained:
     Attributes:
         classifier: the rows.
         embedded: where its teacher was run over all images, their embeddings.
+        teacher: the teacher, where it was opened for that.
+        faces: the images that ``embedded`` is of, in its order.
         norms: where the rows are a foreign last layer, what their norms say before they are normalised.
     """
 
     classifier: InheritedClassifier
     embedded: EmbeddedSource | None = None
+    teacher: Embedder | None = None
+    faces: Source | None = None
     norms: Finding | None = None
 
 
@@ -139,17 +144,23 @@ def _estimate(
     if images_per_identity:
         source = first_images(source, images_per_identity)
     alone = rank_and_world()[1] == 1  # several processes share embeddings through files only
-    fits = alone and len(source) * 2 * 2 * model.dim <= KEEP  # two views in float16
+    fits = alone and fits_memory(len(source), model.dim)
     if not fits and embeddings is None:
         if rows != "mean":
             raise UserError(
                 f"expected a folder for the embeddings of {len(source)} images, which one process cannot keep in "
                 f"memory, found none; give --embeddings FOLDER, or --rows mean, which streams"
             )
-        return Obtained(inherit(model, source, rows="mean", progress=progress))
+        return Obtained(inherit(model, source, rows="mean", progress=progress), teacher=model)
     embedded = embed_source(model, source, folder=embeddings, progress=progress)
     said = {"images_per_identity": images_per_identity or "all"}
-    return Obtained(inherit_embedded(embedded, rows=rows, progress=progress, provenance=said), embedded)
+    classifier = inherit_embedded(embedded, rows=rows, progress=progress, provenance=said)
+    return Obtained(classifier, embedded, model, source)
+
+
+def fits_memory(images: int, dim: int) -> bool:
+    """Say whether embeddings of both views of so many images are kept in memory, in float16."""
+    return images * 2 * 2 * dim <= KEEP
 
 
 def read_names(path: str | Path) -> list[str]:

@@ -37,7 +37,7 @@ def inherit(
     rows: Annotated[str | None, typer.Option(help="Estimate them: mean, robust or fitted.")] = None,
     key: Annotated[str | None, typer.Option(help="Tensor of a checkpoint that is the last layer.")] = None,
     transposed: Annotated[
-        bool | None, typer.Option("--transposed/--not-transposed", help="That tensor stands [D, C].")
+        bool | None, typer.Option("--transposed/--no-transposed", help="That tensor stands [D, C].")
     ] = None,
     names: Annotated[Path | None, typer.Option(help="Names of the checkpoint's rows, one a line.")] = None,
     images_per_identity: Annotated[int, typer.Option(help="Images that make a row; 0 for all.")] = 0,
