@@ -20,7 +20,7 @@ from proxylesskd.data.listed import listed
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.export.ship import write_json
-from proxylesskd.losses.margin import make_margin
+from proxylesskd.losses.make_margin import make_margin
 from proxylesskd.methods.alone import Alone
 from proxylesskd.methods.proxyless import Proxyless
 from proxylesskd.models.preprocess import Preprocessing

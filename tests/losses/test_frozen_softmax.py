@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from proxylesskd.errors import UserError
-from proxylesskd.losses.frozen_softmax import CHUNK, chunked_negatives, frozen_softmax, margin_softmax
+from proxylesskd.losses.engines.chunked import CHUNK
+from proxylesskd.losses.frozen_softmax import frozen_softmax, margin_softmax
 from proxylesskd.losses.margin import ArcFace, CosFace, Margin
 from tests.reference import softmax as reference
 
@@ -146,7 +147,7 @@ def test_rows_get_no_gradient_and_trained_rows_do() -> None:
     losses.sum().backward()
     assert rows.grad is not None
     with pytest.raises(UserError, match="frozen rows"):
-        chunked_negatives(embeddings, rows, labels, 16.0)
+        margin_softmax(embeddings, rows, labels, margin=CosFace(), scale=16.0, engine="chunked")
 
 
 @pytest.mark.parametrize(

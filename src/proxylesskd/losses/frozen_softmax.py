@@ -4,165 +4,97 @@ For a unit embedding ``x`` of identity ``y``, unit rows ``W`` and scale ``s`` th
 
     L = log(1 + exp(lse - s φ(cos θ_y))),   lse = log Σ_{j≠y} exp(s W_j·x),   cos θ_y = W_y·x
 
-which is the cross-entropy of the margined logits, written so that nothing cancels. ``φ`` is the margin. The rows
-never move, so the gradient of ``lse`` with respect to ``x`` is known as soon as ``lse`` is: both come out of one
-pass over the rows, and the ``[B, C]`` logits need never exist.
+which is the cross-entropy of the margined logits, written so that nothing cancels. ``φ`` is the margin. The sum over
+the negatives, the only part that grows with the number of identities, is an engine's work, see
+:mod:`proxylesskd.losses.engines.engine`; everything here is O(B·D).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proxylesskd.errors import UserError, nearest
+from proxylesskd.errors import UserError
+from proxylesskd.losses.engines.choose import engine_for
+from proxylesskd.losses.engines.engine import Engine
 from proxylesskd.losses.margin import Margin
+from proxylesskd.losses.rows import Rows
 
 Reduction = Literal["mean", "sum", "none"]
-CHUNK = 4096  # rows at a time: a [4096, 128] float32 block of cosines is 2 MB and stays in the cache
-DENSE_LIMIT = 1 << 22  # below this many logits one dense product is as fast as the chunks
-
-Engine = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
-
-
-def dense_negatives(unit: Tensor, rows: Tensor, labels: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The specification: all cosines at once, through autograd.
-
-    Args:
-        unit: ``[B, D]`` embeddings of unit length.
-        rows: ``[C, D]`` rows of unit length; may require a gradient (a classifier that is trained).
-        labels: ``[B] int64`` in [0, C).
-        scale: ``s``.
-
-    Returns:
-        ``lse [B]``, ``log Σ_{j≠y} exp(s cos_j)``, and the largest negative cosine ``[B]``, detached.
-    """
-    cosine = unit @ rows.to(unit.dtype).T  # [B, C] cosine
-    negatives = cosine.scatter(1, labels[:, None], -math.inf)
-    return torch.logsumexp(scale * negatives, dim=1), negatives.detach().amax(dim=1)
-
-
-class _ChunkedNegatives(torch.autograd.Function):
-    """One pass over the rows gives ``lse`` and, because the rows are frozen, its whole gradient."""
-
-    @staticmethod
-    def forward(ctx: object, unit: Tensor, rows: Tensor, labels: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """See :func:`chunked_negatives`."""
-        total, weighted, best = _one_pass(unit, rows, labels, scale)
-        shift = _shift(scale, rows.shape[0])
-        ctx.save_for_backward(scale * weighted / total[:, None])  # type: ignore[attr-defined]
-        ctx.mark_non_differentiable(best)  # type: ignore[attr-defined]
-        return total.log() + shift, best
-
-    @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        """Scale the gradient that the forward pass already knows."""
-        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grads[0][:, None] * gradient, None, None, None
-
-
-def _shift(scale: float, count: int) -> float:
-    """Keep ``C exp(s)`` inside float32: logits are bounded by ``s``, so a fixed shift does, and mostly it is 0."""
-    return max(0.0, scale + math.log(count) - 80.0)
-
-
-def _one_pass(unit: Tensor, rows: Tensor, labels: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``Σ e [B]``, ``Σ e W [B, D]`` and ``max cos [B]`` over the negatives, chunk by chunk."""
-    (count, dim), batch = rows.shape, unit.shape[0]
-    total = unit.new_zeros(batch)
-    weighted = unit.new_zeros(dim, batch)
-    best = unit.new_full((batch,), -math.inf)
-    scaled = (scale * unit).T.contiguous()  # [D, B]: class-major products are the faster ones on CPUs
-    order = torch.argsort(labels)
-    cuts = torch.searchsorted(labels[order], torch.arange(0, count + CHUNK, CHUNK, device=labels.device)).tolist()
-    for number, start in enumerate(range(0, count, CHUNK)):
-        block = rows[start : start + CHUNK].to(unit.dtype)  # [c, D]
-        logits = block @ scaled  # [c, B]
-        own = order[cuts[number] : cuts[number + 1]]
-        # The target is masked inside the pass: taking it out of the sum afterwards loses all negatives to rounding.
-        logits[labels[own] - start, own] = -math.inf
-        torch.maximum(best, logits.amax(dim=0), out=best)
-        logits.sub_(_shift(scale, count)).exp_()
-        total += logits.sum(dim=0)
-        weighted.addmm_(block.T, logits)
-    return total, weighted.T, best / scale
-
-
-def chunked_negatives(unit: Tensor, rows: Tensor, labels: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """As :func:`dense_negatives`, in memory that does not grow with C; the rows get no gradient.
-
-    Rows may be float32, bfloat16 or float16, and memory-mapped: a chunk is converted when it is used.
-
-    Raises:
-        UserError: the rows require a gradient; this engine exists because they do not.
-    """
-    if rows.requires_grad:
-        raise UserError(
-            "expected frozen rows, found rows that require a gradient; use engine='reference' to train them"
-        )
-    lse, best = _ChunkedNegatives.apply(unit, rows, labels, scale)  # type: ignore[no-untyped-call]
-    return lse, best
-
-
-ENGINES: dict[str, Engine] = {"reference": dense_negatives, "chunked": chunked_negatives}
-
-
-def choose_engine(name: str, batch: int, rows: Tensor) -> Engine:
-    """Return the engine called ``name``; ``"auto"`` takes the dense one while the logits are few.
-
-    Raises:
-        UserError: no engine has that name.
-    """
-    if name == "auto":
-        dense = rows.requires_grad or batch * rows.shape[0] <= DENSE_LIMIT
-        return dense_negatives if dense else chunked_negatives
-    if name not in ENGINES:
-        known = ("auto", *ENGINES)
-        raise UserError(f"expected one of the engines {', '.join(known)}, found '{name}'{nearest(name, known)}")
-    return ENGINES[name]
 
 
 def margin_softmax(
-    embeddings: Tensor, rows: Tensor, labels: Tensor, *, margin: Margin, scale: float, engine: str = "auto"
+    embeddings: Tensor,
+    rows: Rows,
+    labels: Tensor,
+    *,
+    margin: Margin,
+    scale: float,
+    engine: str | Engine = "auto",
+    smoothing: float = 0.0,
+    mean_row: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of every sample and whether its own row was the nearest.
 
     Args:
         embeddings: ``[B, D]`` floating point, any length.
-        rows: ``[C, D]`` unit rows.
+        rows: ``[C, D]`` unit rows: float32, half precision or :class:`~proxylesskd.losses.rows.Int8Rows`.
         labels: ``[B] int64`` in [0, C).
         margin: applied to the cosine with the own row.
         scale: ``s``, the inverse temperature of the softmax, > 0.
-        engine: ``"auto"``, ``"reference"`` or ``"chunked"``; all give the same loss and gradient.
+        engine: ``"auto"``, ``"reference"``, ``"chunked"`` or ``"triton"``, which give the same loss and gradient; or
+            an engine that was made, such as ``Sharded(…)``.
+        smoothing: ``ε`` of label smoothing (Szegedy et al., arXiv 1512.00567), in [0, 1): the target distribution is
+            ``(1 - ε)`` on the own row plus ``ε / C`` on every row.
+        mean_row: ``[D]``, the mean of all rows, for smoothing; taken by a pass over the rows unless given.
 
     Returns:
         ``[B]`` losses with their gradient, and ``[B] bool``, correct without margin.
 
     Raises:
-        UserError: shapes do not fit together, the scale is not positive, or the engine is unknown.
+        UserError: shapes do not fit together, the scale is not positive, a label has no row (checked where that costs
+            no device synchronisation), or the engine is unknown.
     """
-    _check(embeddings, rows, labels, scale)
+    _check(embeddings, rows, labels, scale, smoothing)
     compute = torch.promote_types(embeddings.dtype, torch.float32)  # bf16 embeddings of autocast: sums in float32
     unit = F.normalize(embeddings.to(compute), dim=1)  # [B, D]
-    lse, best = choose_engine(engine, unit.shape[0], rows)(unit, rows, labels, scale)
-    cosine = (unit * rows[labels].to(compute)).sum(dim=1)  # [B], gathered exactly
-    return F.softplus(lse - scale * margin.target(cosine)), cosine.detach() > best
+    chosen = engine_for(engine, unit, rows) if isinstance(engine, str) else engine
+    _check_labels(labels, chosen.count(rows))
+    # The own cosine and what is taken from it in float64: they are O(B), and where the target dominates the loss is a
+    # small difference of two logits of up to s.
+    wide = embeddings.double()
+    norms = wide.norm(dim=1)  # [B]
+    own = chosen.own(rows, labels, torch.float64)  # [B, D]
+    cosine = (wide * own).sum(dim=1) / norms.clamp_min(1e-12)  # [B]
+    margined = margin(cosine, norms)
+    if smoothing > 0 and margined.bend is not None:
+        raise UserError("expected no label smoothing with a margin that bends hard negatives; set smoothing to 0")
+    lse, best = chosen.negatives(unit, rows, labels, scale, margined.bend)
+    target = scale * margined.target
+    losses = F.softplus(lse.double() - target)
+    if smoothing > 0:
+        mean = chosen.mean_row(rows, compute) if mean_row is None else mean_row.to(compute)
+        everywhere = scale * (unit @ mean) + (target - scale * cosine) / chosen.count(rows)  # [B] mean logit
+        losses = losses + smoothing * (target - everywhere)
+    if margined.penalty is not None:
+        losses = losses + margined.penalty
+    return losses.to(compute), cosine.detach() > best
 
 
 def frozen_softmax(
     embeddings: Tensor,
-    rows: Tensor,
+    rows: Rows,
     labels: Tensor,
     *,
     margin: Margin,
     scale: float = 64.0,
-    engine: str = "auto",
+    engine: str | Engine = "auto",
     reduction: Reduction = "mean",
     sample_weight: Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Margin softmax of a student's embeddings through the teacher's frozen classifier (arXiv 2011.00265).
 
@@ -175,6 +107,7 @@ def frozen_softmax(
         engine: see :func:`margin_softmax`.
         reduction: ``"mean"`` (weighted mean where weights are given), ``"sum"`` or ``"none"``.
         sample_weight: ``[B]`` non-negative weights.
+        smoothing: of the labels, see :func:`margin_softmax`.
 
     Returns:
         A scalar, or ``[B]`` for ``reduction="none"``.
@@ -182,7 +115,9 @@ def frozen_softmax(
     Raises:
         UserError: as :func:`margin_softmax`, or an unknown reduction.
     """
-    losses, _ = margin_softmax(embeddings, rows.detach(), labels, margin=margin, scale=scale, engine=engine)
+    losses, _ = margin_softmax(
+        embeddings, rows.detach(), labels, margin=margin, scale=scale, engine=engine, smoothing=smoothing
+    )
     return reduce_losses(losses, reduction, sample_weight)
 
 
@@ -200,9 +135,9 @@ def reduce_losses(losses: Tensor, reduction: str = "mean", sample_weight: Tensor
     return weighted.sum() / (losses.shape[0] if sample_weight is None else sample_weight.sum())
 
 
-def _check(embeddings: Tensor, rows: Tensor, labels: Tensor, scale: float) -> None:
-    """Stop on shapes that cannot be meant; label ranges are checked where that costs no device synchronisation."""
-    if embeddings.ndim != 2 or rows.ndim != 2 or embeddings.shape[1] != rows.shape[1]:
+def _check(embeddings: Tensor, rows: Rows, labels: Tensor, scale: float, smoothing: float) -> None:
+    """Stop on shapes and settings that cannot be meant."""
+    if embeddings.ndim != 2 or len(rows.shape) != 2 or embeddings.shape[1] != rows.shape[1]:
         raise UserError(
             f"expected embeddings [B, D] and rows [C, D] of one dimension D, found {tuple(embeddings.shape)} and "
             f"{tuple(rows.shape)}; make the student with dim={rows.shape[-1]}"
@@ -211,5 +146,10 @@ def _check(embeddings: Tensor, rows: Tensor, labels: Tensor, scale: float) -> No
         raise UserError(f"expected labels [B={embeddings.shape[0]}] int64, found {tuple(labels.shape)} {labels.dtype}")
     if not scale > 0:
         raise UserError(f"expected a positive scale, found {scale}")
-    if labels.device.type == "cpu" and labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(rows):
-        raise UserError(f"expected labels in [0, {len(rows)}), found {int(labels.min())} to {int(labels.max())}")
+    if not 0.0 <= smoothing < 1.0:
+        raise UserError(f"expected a label smoothing in [0, 1), found {smoothing}")
+
+
+def _check_labels(labels: Tensor, count: int) -> None:
+    if labels.device.type == "cpu" and labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < count:
+        raise UserError(f"expected labels in [0, {count}), found {int(labels.min())} to {int(labels.max())}")

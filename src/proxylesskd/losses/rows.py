@@ -1,0 +1,123 @@
+"""The rows of a frozen classifier as they are stored: float32, half precision, or bytes; in memory or mapped.
+
+A pass over all rows takes them block by block and raises each block to the precision that it computes in, so that
+a classifier larger than the memory can lie in a file. A sample's own row decides its gradient more than all others
+together; it is therefore gathered as exactly as it is stored, see :func:`gather`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proxylesskd.errors import UserError
+
+_FINE = 254  # a residual lies within half a step: 127 of these on either side
+
+
+@dataclass(frozen=True)
+class Int8Rows:
+    """Rows in one byte a number for the pass over all, and a second byte that is read for the few own rows alone.
+
+    Row ``i`` is ``codes[i] * scales[i]``; with the residual, ``(codes[i] + fine[i] / 254) * scales[i]``, which is
+    exact to about 16 bits.
+
+    Attributes:
+        codes: ``[C, D] int8``.
+        scales: ``[C] float32``, the largest magnitude of each row / 127.
+        fine: ``[C, D] int8``, what rounding to ``codes`` left, in 254ths of a step.
+    """
+
+    codes: Tensor
+    scales: Tensor
+    fine: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[C, D]``."""
+        return self.codes.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows lie."""
+        return self.codes.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """``torch.int8``."""
+        return self.codes.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """False: bytes are never trained."""
+        return False
+
+    def __len__(self) -> int:
+        return self.codes.shape[0]
+
+    def to(self, device: torch.device | str) -> Int8Rows:
+        """Return the rows on another device."""
+        return Int8Rows(self.codes.to(device), self.scales.to(device), self.fine.to(device))
+
+    def detach(self) -> Int8Rows:
+        """Return the rows: there is nothing to detach them from."""
+        return self
+
+
+Rows = Tensor | Int8Rows
+
+
+def quantise(rows: Tensor) -> Int8Rows:
+    """Store rows in bytes.
+
+    Args:
+        rows: ``[C, D]`` floating point, finite.
+
+    Raises:
+        UserError: they are not ``[C, D]`` floating point.
+    """
+    if rows.ndim != 2 or not rows.is_floating_point():
+        raise UserError(f"expected floating-point rows [C, D], found {tuple(rows.shape)} {rows.dtype}")
+    rows = rows.detach().float()
+    scales = rows.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127  # [C]
+    steps = rows / scales[:, None]
+    codes = steps.round().clamp_(-127, 127)
+    fine = ((steps - codes) * _FINE).round_().clamp_(-127, 127)
+    return Int8Rows(codes.to(torch.int8), scales, fine.to(torch.int8))
+
+
+def block(rows: Rows, start: int, stop: int, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+    """Return ``[c, D]`` rows ``start … stop - 1`` in ``dtype``: what the samples of other identities meet.
+
+    Args:
+        rows: ``[C, D]``.
+        start: first row.
+        stop: one past the last.
+        dtype: float32 or float64.
+        out: ``[>= c, D]`` of that dtype, where a converted block may be put; rows of that dtype are not copied.
+    """
+    if isinstance(rows, Int8Rows):
+        part = _converted(rows.codes[start:stop], dtype, out)
+        return part.mul_(rows.scales[start:stop, None])
+    part = rows[start:stop]
+    return part if part.dtype == dtype else _converted(part, dtype, out)
+
+
+def gather(rows: Rows, indices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``[n, D]`` rows ``indices`` in ``dtype``, as exactly as they are stored.
+
+    Args:
+        rows: ``[C, D]``.
+        indices: ``[n] int64`` in [0, C).
+        dtype: float32 or float64.
+    """
+    if isinstance(rows, Int8Rows):
+        steps = rows.codes[indices].to(dtype) + rows.fine[indices].to(dtype) / _FINE
+        return steps * rows.scales[indices, None].to(dtype)
+    return rows[indices].to(dtype)
+
+
+def _converted(part: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+    return part.to(dtype) if out is None else out[: len(part)].copy_(part)
