@@ -66,11 +66,59 @@ class Int8Rows:
         return self
 
 
-Rows = Tensor | Int8Rows
+@dataclass(frozen=True)
+class Bfloat16Rows:
+    """Rows in bfloat16 for the pass over all, and what rounding left, read for the few own rows alone.
+
+    Row ``i`` is ``codes[i]``; with the residual, ``codes[i] + fine[i] * steps[i]``, which is exact to about 16 bits.
+
+    Attributes:
+        codes: ``[C, D] bfloat16``.
+        fine: ``[C, D] int8``, the residual in steps.
+        steps: ``[C] float32``, the largest residual of each row / 127.
+    """
+
+    codes: Tensor
+    fine: Tensor
+    steps: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[C, D]``."""
+        return self.codes.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows lie."""
+        return self.codes.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """``torch.bfloat16``."""
+        return self.codes.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """False: these are never trained."""
+        return False
+
+    def __len__(self) -> int:
+        return self.codes.shape[0]
+
+    def to(self, device: torch.device | str) -> Bfloat16Rows:
+        """Return the rows on another device."""
+        return Bfloat16Rows(self.codes.to(device), self.fine.to(device), self.steps.to(device))
+
+    def detach(self) -> Bfloat16Rows:
+        """Return the rows: there is nothing to detach them from."""
+        return self
 
 
-def quantise(rows: Tensor) -> Int8Rows:
-    """Store rows in bytes.
+Rows = Tensor | Int8Rows | Bfloat16Rows
+
+
+def split(rows: Tensor) -> Bfloat16Rows:
+    """Store rows in bfloat16 and a residual: three bytes a number, of which a pass over all rows reads two.
 
     Args:
         rows: ``[C, D]`` floating point, finite.
@@ -78,10 +126,24 @@ def quantise(rows: Tensor) -> Int8Rows:
     Raises:
         UserError: they are not ``[C, D]`` floating point.
     """
-    if rows.ndim != 2 or not rows.is_floating_point():
-        raise UserError(f"expected floating-point rows [C, D], found {tuple(rows.shape)} {rows.dtype}")
-    rows = rows.detach().float()
-    scales = rows.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127  # [C]
+    rows = _checked(rows)
+    codes = rows.to(torch.bfloat16)
+    left = rows - codes.float()
+    steps = _steps(left)
+    return Bfloat16Rows(codes, (left / steps[:, None]).round_().clamp_(-127, 127).to(torch.int8), steps)
+
+
+def quantise(rows: Tensor) -> Int8Rows:
+    """Store rows in a byte and a residual: two bytes a number, of which a pass over all rows reads one.
+
+    Args:
+        rows: ``[C, D]`` floating point, finite.
+
+    Raises:
+        UserError: they are not ``[C, D]`` floating point.
+    """
+    rows = _checked(rows)
+    scales = _steps(rows)
     steps = rows / scales[:, None]
     codes = steps.round().clamp_(-127, 127)
     fine = ((steps - codes) * _FINE).round_().clamp_(-127, 127)
@@ -101,7 +163,7 @@ def block(rows: Rows, start: int, stop: int, dtype: torch.dtype, out: Tensor | N
     if isinstance(rows, Int8Rows):
         part = _converted(rows.codes[start:stop], dtype, out)
         return part.mul_(rows.scales[start:stop, None])
-    part = rows[start:stop]
+    part = rows.codes[start:stop] if isinstance(rows, Bfloat16Rows) else rows[start:stop]
     return part if part.dtype == dtype else _converted(part, dtype, out)
 
 
@@ -116,7 +178,20 @@ def gather(rows: Rows, indices: Tensor, dtype: torch.dtype) -> Tensor:
     if isinstance(rows, Int8Rows):
         steps = rows.codes[indices].to(dtype) + rows.fine[indices].to(dtype) / _FINE
         return steps * rows.scales[indices, None].to(dtype)
+    if isinstance(rows, Bfloat16Rows):
+        return rows.codes[indices].to(dtype) + rows.fine[indices].to(dtype) * rows.steps[indices, None].to(dtype)
     return rows[indices].to(dtype)
+
+
+def _checked(rows: Tensor) -> Tensor:
+    if rows.ndim != 2 or not rows.is_floating_point():
+        raise UserError(f"expected floating-point rows [C, D], found {tuple(rows.shape)} {rows.dtype}")
+    return rows.detach().float()
+
+
+def _steps(values: Tensor) -> Tensor:
+    """Return ``[C]``, the step in which each row of ``[C, D]`` fits into -127 to 127."""
+    return values.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
 
 
 def _converted(part: Tensor, dtype: torch.dtype, out: Tensor | None) -> Tensor:
