@@ -80,6 +80,7 @@ class TrainRecipe:
     clip: float = 5.0
     accumulate: int = 1
     autocast: str = "auto"
+    compile: str = "auto"
     log_every: int = 20
     check_every: int = 0
     checkpoint_every: int = 500

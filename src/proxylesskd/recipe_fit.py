@@ -93,6 +93,7 @@ def fit_recipe(
             clip=plan.clip,
             accumulate=plan.accumulate,
             autocast=plan.autocast,
+            compile=plan.compile,
             device=device,
             channels_last=memory_format_of(method.student) == torch.channels_last,
             checkpoints=out / "checkpoints",

@@ -25,9 +25,10 @@ class PReLU(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), 0.25))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it; the own gradient is used for training on the CPU only, so that exporters see a PReLU."""
+        """Apply it; the own gradient is for eager training on the CPU, so that exporters and compilers see a PReLU."""
         weight = self.weight.to(x.dtype)
-        if self.training and x.device.type == "cpu" and x.requires_grad:
+        eager = not torch.compiler.is_compiling()  # a compiler writes a faster gradient, and would stop at this one
+        if eager and self.training and x.device.type == "cpu" and x.requires_grad:
             return _SlicedPReLU.apply(x, weight)  # type: ignore[no-any-return, no-untyped-call]
         return F.prelu(x, weight)
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from proxylesskd.errors import UserError
 from proxylesskd.methods.method import Batch, Method
 from proxylesskd.training.checkpoint import canonical_settings
+from proxylesskd.training.compile import compiled, wants_compile
 from proxylesskd.training.log import MetricsLog
 from proxylesskd.training.optimiser import make_optimiser
 from proxylesskd.training.progress import Progress
@@ -75,6 +76,7 @@ def fit(
     autocast: str = "auto",
     device: torch.device | str | None = None,
     channels_last: bool = True,
+    compile: str = "off",
     checkpoints: Path | None = None,
     checkpoint_every: int = 1000,
     keep: int = 2,
@@ -112,6 +114,7 @@ def fit(
         autocast: see :func:`make_autocast`.
         device: where to train; where the student is unless told. What is trained is moved there.
         channels_last: lay student and images out with the channels last in memory; faster convolutions.
+        compile: ``"auto"``, ``"on"`` or ``"off"``, see :func:`wants_compile`.
         checkpoints: folder of the checkpoints, or None for none.
         checkpoint_every: updates between two; one more at the end. 0: at the end alone.
         keep: newest checkpoints that remain.
@@ -133,7 +136,7 @@ def fit(
     descent = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
     curve: dict[str, Any] = {"warmup": warmup, "milestones": list(milestones)}
     curve |= {"gamma": gamma, "final": final, "power": power}
-    shape = {"steps": steps, "clip": clip, "accumulate": accumulate, "autocast": autocast}
+    shape = {"steps": steps, "clip": clip, "accumulate": accumulate, "autocast": autocast, "compile": compile}
     fingerprint = canonical_settings(
         {"optimiser": optimiser, "schedule": schedule, **descent, **curve, **shape} if settings is None else settings
     )
@@ -146,6 +149,7 @@ def fit(
 
     state = _set_up(method, device, channels_last, kind=optimiser, **descent)
     context = make_autocast(autocast, state.device)
+    compiles = wants_compile(compile, state.device)
     console = console or Console(stderr=True)
     say: Say = (lambda _: None) if quiet else partial(print_line, console)
     alarm = partial(warn, console, log, state)
@@ -153,7 +157,10 @@ def fit(
     feed = partial(to_batch, steps=steps, device=state.device, channels_last=channels_last, prepare=prepare)
     feed = partial(feed, augment=augment, embed=embed if "teacher_embeddings" in method.needs else None)
     descend = partial(update, state, clip=clip, accumulate=accumulate, autocast=context)
-    with _closing(batches(state.step * accumulate, steps * accumulate)) as stream:
+    with (
+        compiled(method.student, compiles, say),
+        _closing(batches(state.step * accumulate, steps * accumulate)) as stream,
+    ):
         stopped_by = _train(
             state,
             steps,
