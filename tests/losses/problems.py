@@ -53,8 +53,12 @@ def plain_arcface(
     cosine = F.normalize(leaf) @ rows.T
     own = cosine.gather(1, labels[:, None])
     angle = torch.acos(own.clamp(-1 + 1e-7, 1 - 1e-7))
-    shifted = torch.where(angle + margin > torch.pi, own - margin * torch.sin(torch.tensor(margin)), (angle + margin).cos())
-    losses = F.cross_entropy(scale * cosine.scatter(1, labels[:, None], shifted.to(cosine.dtype)), labels, reduction="none")
+    shifted = torch.where(
+        angle + margin > torch.pi, own - margin * torch.sin(torch.tensor(margin)), (angle + margin).cos()
+    )
+    losses = F.cross_entropy(
+        scale * cosine.scatter(1, labels[:, None], shifted.to(cosine.dtype)), labels, reduction="none"
+    )
     losses.sum().backward()
     assert leaf.grad is not None
     return losses.detach(), leaf.grad

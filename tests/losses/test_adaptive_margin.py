@@ -62,7 +62,9 @@ def test_magface_is_its_equation() -> None:
         COSINES.tolist(), NORMS.tolist(), found.target.tolist(), found.penalty.tolist(), strict=True
     ):
         length = min(110.0, max(10.0, norm))
-        assert value == pytest.approx(reference.arcface(cosine, (0.8 - 0.45) / 100.0 * (length - 10.0) + 0.45), abs=1e-9)
+        assert value == pytest.approx(
+            reference.arcface(cosine, (0.8 - 0.45) / 100.0 * (length - 10.0) + 0.45), abs=1e-9
+        )
         assert penalty == pytest.approx(35.0 * (1 / length + length / 110.0**2))
 
 

@@ -1,48 +1,24 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 
 from proxylesskd.errors import UserError
-from proxylesskd.losses.engines.chunked import CHUNK
+from proxylesskd.losses.adaptive_margin import CurricularFace, MagFace
 from proxylesskd.losses.frozen_softmax import frozen_softmax, margin_softmax
+from proxylesskd.losses.make_margin import NAMES, make_margin
 from proxylesskd.losses.margin import ArcFace, CosFace, Margin
+from tests.losses.problems import loss_and_gradient, problem, relative
 from tests.reference import softmax as reference
 
 MARGINS = {
     "arcface": (ArcFace(0.5), lambda c: reference.arcface(c, 0.5)),
     "cosface": (CosFace(0.35), lambda c: c - 0.35),
 }
-
-
-def problem(
-    batch: int, count: int, dim: int, seed: int = 0, target: float | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Random embeddings, unit rows and labels in float64; ``target`` sets the cosine with the own row."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = F.normalize(torch.randn(count, dim, generator=generator, dtype=torch.float64), dim=1)
-    labels = torch.randint(count, (batch,), generator=generator)
-    embeddings = torch.randn(batch, dim, generator=generator, dtype=torch.float64)
-    if target is not None:
-        own = rows[labels]
-        across = F.normalize(embeddings - (embeddings * own).sum(1, keepdim=True) * own, dim=1)
-        embeddings = 3.0 * (target * own + (1 - target**2) ** 0.5 * across)
-    return embeddings, rows, labels
-
-
-def loss_and_gradient(
-    embeddings: Tensor, rows: Tensor, labels: Tensor, margin: Margin, engine: str, scale: float = 64.0
-) -> tuple[Tensor, Tensor]:
-    leaf = embeddings.clone().requires_grad_()
-    losses = frozen_softmax(leaf, rows, labels, margin=margin, scale=scale, engine=engine, reduction="none")
-    losses.sum().backward()
-    assert leaf.grad is not None
-    return losses.detach(), leaf.grad
 
 
 @pytest.mark.parametrize("engine", ["reference", "chunked"])
@@ -68,53 +44,6 @@ def test_gradcheck(engine: str, margin: Margin) -> None:
     assert torch.autograd.gradcheck(
         lambda x: frozen_softmax(x, rows, labels, margin=margin, scale=8.0, engine=engine), embeddings.requires_grad_()
     )
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    batch=st.integers(1, 40),
-    count=st.integers(2, 2 * CHUNK + 3),
-    dim=st.integers(2, 24),
-    target=st.floats(-0.95, 0.95),
-    seed=st.integers(0, 10_000),
-)
-def test_chunked_float32_agrees_with_float64(batch: int, count: int, dim: int, target: float, seed: int) -> None:
-    embeddings, rows, labels = problem(batch, count, dim, seed, target)
-    exact = loss_and_gradient(embeddings, rows, labels, ArcFace(0.5), "reference")
-    single = loss_and_gradient(embeddings.float(), rows.float(), labels, ArcFace(0.5), "chunked")
-    plain = loss_and_gradient(embeddings.float(), rows.float(), labels, ArcFace(0.5), "reference")
-    for got, want, naive in zip(single, exact, plain, strict=True):
-        bound = max(5e-6 * float(want.norm()), 1.5 * float((naive - want).norm()), 1e-7)
-        assert float((got - want).norm()) <= bound
-
-
-@pytest.mark.parametrize("target", [0.6, 0.7, 0.8, 0.9])
-def test_negatives_survive_a_dominant_target(target: float) -> None:
-    """Where a target taken out of a finished sum would leave a loss of exactly zero."""
-    embeddings, rows, labels = problem(16, 9000, 64, seed=5, target=target)
-    exact, _ = loss_and_gradient(embeddings, rows, labels, ArcFace(0.5), "reference")
-    single, _ = loss_and_gradient(embeddings.float(), rows.float(), labels, ArcFace(0.5), "chunked")
-    assert float(exact.min()) > 0
-    np.testing.assert_allclose(single.numpy(), exact.numpy(), rtol=2e-4)
-
-
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 6e-3), (torch.float16, 2e-3)])
-def test_half_precision_rows(dtype: torch.dtype, bound: float) -> None:
-    embeddings, rows, labels = problem(32, 5000, 64, seed=7, target=0.3)
-    kept = rows.to(dtype).double()
-    _, exact = loss_and_gradient(embeddings, kept, labels, CosFace(0.35), "reference")
-    _, stored = loss_and_gradient(embeddings.float(), rows.to(dtype), labels, CosFace(0.35), "chunked")
-    assert float((stored - exact).norm() / exact.norm()) < bound
-
-
-def test_a_large_scale_does_not_overflow() -> None:
-    embeddings, rows, labels = problem(8, 5000, 16, target=-0.5)
-    losses, gradient = loss_and_gradient(
-        embeddings.float(), rows.float(), labels, CosFace(0.35), "chunked", scale=100.0
-    )
-    exact, _ = loss_and_gradient(embeddings, rows, labels, CosFace(0.35), "reference", scale=100.0)
-    assert bool(torch.isfinite(gradient).all())
-    np.testing.assert_allclose(losses.numpy(), exact.numpy(), rtol=1e-5)
 
 
 def test_accuracy_ignores_the_margin() -> None:
@@ -172,3 +101,63 @@ def test_wrong_input_is_named(change: dict[str, object], message: str) -> None:
     }
     with pytest.raises(UserError, match=message):
         frozen_softmax(**(arguments | change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["reference", "chunked"])
+@pytest.mark.parametrize("smoothing", [0.05, 0.3])
+def test_label_smoothing_is_that_of_pytorch(engine: str, smoothing: float) -> None:
+    embeddings, rows, labels = problem(7, 30, 6, target=0.3)
+    losses, gradient = loss_and_gradient(embeddings, rows, labels, CosFace(0.2), engine, 16.0, smoothing)
+    leaf = embeddings.clone().requires_grad_()
+    logits = F.normalize(leaf, dim=1) @ rows.T - 0.2 * F.one_hot(labels, 30)
+    expected = F.cross_entropy(16.0 * logits, labels, reduction="none", label_smoothing=smoothing)
+    expected.sum().backward()
+    torch.testing.assert_close(losses, expected.detach())
+    torch.testing.assert_close(gradient, leaf.grad)
+
+
+def test_the_mean_row_may_be_given() -> None:
+    embeddings, rows, labels = problem(7, 30, 6)
+    settings: dict[str, Any] = {"margin": CosFace(), "scale": 8.0, "smoothing": 0.1}
+    taken, _ = margin_softmax(embeddings, rows, labels, **settings)
+    given, _ = margin_softmax(embeddings, rows, labels, **settings, mean_row=rows.mean(dim=0))
+    torch.testing.assert_close(given, taken)
+
+
+def test_a_penalty_is_added() -> None:
+    embeddings, rows, labels = problem(5, 12, 4)
+    embeddings = 20 * embeddings
+    with_penalty, _ = loss_and_gradient(embeddings, rows, labels, MagFace(penalty=10.0), "reference")
+    without, _ = loss_and_gradient(embeddings, rows, labels, MagFace(penalty=0.0), "reference")
+    length = np.clip(np.linalg.norm(embeddings.numpy(), axis=1), 10, 110)
+    np.testing.assert_allclose(with_penalty - without, 10 * (1 / length + length / 110**2))
+
+
+@pytest.mark.parametrize("engine", ["reference", "chunked"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("arcface", "cosface", "none")])
+def test_every_margin_goes_through_every_engine(engine: str, name: str) -> None:
+    embeddings, rows, labels = problem(6, 5000, 8, seed=2, target=0.4)
+    margin = make_margin(name, 0.4, m1=1.1, m3=0.1)
+    if isinstance(margin, torch.nn.Module):
+        margin.eval()
+    exact = loss_and_gradient(20 * embeddings, rows, labels, margin, "reference")
+    found = loss_and_gradient(20 * embeddings.float(), rows.float(), labels, margin, engine)
+    for got, want in zip(found, exact, strict=True):
+        assert relative(got, want) < 5e-6
+
+
+def test_embeddings_of_autocast() -> None:
+    embeddings, rows, labels = problem(6, 50, 16, target=0.3)
+    halves = embeddings.to(torch.bfloat16)
+    found = frozen_softmax(halves, rows.float(), labels, margin=ArcFace(), engine="chunked")
+    exact = frozen_softmax(halves.double(), rows, labels, margin=ArcFace(), engine="reference")
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+def test_smoothing_that_cannot_be_meant() -> None:
+    embeddings, rows, labels = problem(3, 5, 4)
+    with pytest.raises(UserError, match=r"label smoothing in \[0, 1\)"):
+        frozen_softmax(embeddings, rows, labels, margin=CosFace(), smoothing=1.0)
+    with pytest.raises(UserError, match="bends hard negatives"):
+        frozen_softmax(embeddings, rows, labels, margin=CurricularFace(), smoothing=0.1)

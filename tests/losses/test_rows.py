@@ -29,7 +29,9 @@ def test_a_bfloat16_row_is_the_rounded_one() -> None:
 
 
 @pytest.mark.parametrize(("store", "coarse", "fine"), [(quantise, 4e-3, 2e-5), (split, 2e-3, 1e-5)])
-def test_own_rows_are_a_hundred_times_more_exact_than_the_pass_over_all(store: object, coarse: float, fine: float) -> None:
+def test_own_rows_are_a_hundred_times_more_exact_than_the_pass_over_all(
+    store: object, coarse: float, fine: float
+) -> None:
     rows = unit_rows(200, 64)
     stored: Rows = store(rows)  # type: ignore[operator]
     met = block(stored, 0, 200, torch.float64)
