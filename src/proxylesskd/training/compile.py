@@ -82,7 +82,7 @@ def _in_training_alone(network: nn.Module, backend: str) -> None:
     """
 
     def plain(*args: Any, **kwargs: Any) -> Any:
-        return network._call_impl(*args, **kwargs)
+        return network._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     fast = torch.compile(plain, backend=backend)
 
