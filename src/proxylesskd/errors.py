@@ -17,6 +17,10 @@ class CorruptImageError(UserError):
     """Bytes that are no decodable image. Training counts, reports and survives it."""
 
 
+class EndedElsewhere(UserError):
+    """Another of several processes failed and has said why: this one has nothing to add."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

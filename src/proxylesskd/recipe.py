@@ -50,7 +50,11 @@ class ModelRecipe:
 class MethodRecipe:
     """How it learns: ``alone`` trains its own classifier, ``proxyless`` goes through the inherited one.
 
-    ``teacher`` is only run for the audit: a sample of the faces must find its own rows in the classifier.
+    ``teacher`` is only run for the audit: a sample of the faces must find its own rows in the classifier. ``m`` is the
+    margin; ``m1`` and ``m3`` belong to ``combined``, ``m_high`` and ``penalty`` to ``magface``, ``concentration`` to
+    ``adaface``. ``engine`` is ``auto``, ``reference``, ``chunked``, ``triton``, ``sharded`` (rows split over the
+    processes) or ``neighbours`` (an approximation: ``neighbours`` nearest rows and a ``sample`` of the others, compared
+    with the exact loss every ``gap_every`` steps).
     """
 
     name: str = "proxyless"
@@ -58,14 +62,26 @@ class MethodRecipe:
     teacher: str = ""
     margin: str = "arcface"
     m: float = 0.5
+    m1: float = 1.0
+    m3: float = 0.0
+    m_high: float = 0.8
+    penalty: float = 35.0
+    concentration: float = 0.333
     scale: float = 64.0
     gradient: str = "analytic"
+    smoothing: float = 0.0
     engine: str = "auto"
+    neighbours: int = 128
+    sample: float = 0.01
+    gap_every: int = 200
 
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """How long and how fast. ``steps = 0`` means ``epochs``, ``check_every = 0`` once an epoch; intervals are steps."""
+    """How long and how fast. ``steps = 0`` means ``epochs``, ``check_every = 0`` once an epoch; intervals are steps.
+
+    ``batch`` is that of all processes together. With ``sync_norm`` so are the statistics of batch normalisation.
+    """
 
     epochs: float = 26.0
     steps: int = 0
@@ -81,6 +97,7 @@ class TrainRecipe:
     accumulate: int = 1
     autocast: str = "auto"
     compile: str = "auto"
+    sync_norm: bool = True
     log_every: int = 20
     check_every: int = 0
     checkpoint_every: int = 500

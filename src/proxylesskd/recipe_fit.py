@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ from proxylesskd.data.keys import sample_keys
 from proxylesskd.data.loader import CorruptLog, load_batches
 from proxylesskd.data.pairs import Pairs, read_pairs
 from proxylesskd.data.source import Source
+from proxylesskd.errors import UserError
 from proxylesskd.export.ship import write_json
 from proxylesskd.methods.method import Method
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.registry import create_model, memory_format_of
+from proxylesskd.processes import gather, rank_and_world
 from proxylesskd.recipe import Recipe
 from proxylesskd.training.log import MetricsLog
 from proxylesskd.training.loop import fit
 from proxylesskd.training.result import FitResult
+from proxylesskd.training.update import Loaded
 
 # One number per purpose, so that the order of samples and their augmentation do not share random numbers.
 ORDER, AUGMENT = 1, 2
@@ -42,8 +46,8 @@ def fit_recipe(
     """Train a method as the recipe says.
 
     Args:
-        recipe: what to do.
-        out: the run folder; gets ``metrics.jsonl``, ``checkpoints/`` and ``data.json``.
+        recipe: what to do; its batch is that of all processes together.
+        out: the run folder; the first process puts there ``metrics.jsonl``, ``checkpoints/`` and ``data.json``.
         method: on the CPU; moved to the device.
         source: the training faces.
         rows: ``[identities] int64``, which row of the classifier each label of the source means.
@@ -56,30 +60,16 @@ def fit_recipe(
     Raises:
         UserError: anything in the recipe or its files is wrong.
     """
-    plan, corrupt = recipe.train, CorruptLog()
+    plan, corrupt, (rank, world) = recipe.train, CorruptLog(), rank_and_world()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _to_device(method, device)
     per_epoch = max(1, len(source) // (plan.batch * plan.accumulate))
     steps = plan.steps or max(1, round(plan.epochs * len(source) / (plan.batch * plan.accumulate)))
-
-    def batches(start: int, stop: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        loaded = load_batches(
-            source,
-            batch=plan.batch,
-            seed=recipe.seed + ORDER,
-            start=start,
-            stop=stop,
-            workers=recipe.data.workers,
-            corrupt=corrupt,
-        )
-        for step, images, labels, indices in loaded:
-            yield step, images, rows[labels], indices
-
-    check = _checker(recipe) if recipe.data.check else None
-    with MetricsLog(out / "metrics.jsonl") as log:
+    check = _checker(recipe) if recipe.data.check and rank == 0 else None
+    with _open_log(out, rank) as log:
         result = fit(
             method,
-            batches,
+            _batches(recipe, source, rows, corrupt, share_of_batch(plan.batch, world)),
             steps=steps,
             steps_per_epoch=per_epoch,
             prepare=_preparer(recipe),
@@ -94,6 +84,7 @@ def fit_recipe(
             accumulate=plan.accumulate,
             autocast=plan.autocast,
             compile=plan.compile,
+            sync_norm=plan.sync_norm,
             device=device,
             channels_last=memory_format_of(method.student) == torch.channels_last,
             checkpoints=out / "checkpoints",
@@ -106,8 +97,62 @@ def fit_recipe(
             check_every=plan.check_every or per_epoch,
             quiet=quiet,
         )
-    write_json(out / "data.json", {"source": recipe.data.train, "images": len(source), "corrupt": corrupt.summary()})
-    return result, corrupt.summary()
+    read = _all_corrupt(corrupt).summary()
+    if rank == 0:
+        write_json(out / "data.json", {"source": recipe.data.train, "images": len(source), "corrupt": read})
+    return result, read
+
+
+def share_of_batch(batch: int, world: int) -> int:
+    """Return how many images of every batch each of ``world`` processes takes.
+
+    Raises:
+        UserError: they cannot be shared out evenly.
+    """
+    if batch % world:
+        near = max(1, round(batch / world)) * world
+        raise UserError(
+            f"expected train.batch to be a multiple of the {world} processes that share it, found {batch}; "
+            f"give train.batch={near}, or start another number of processes"
+        )
+    return batch // world
+
+
+def _open_log(out: Path, rank: int) -> AbstractContextManager[MetricsLog | None]:
+    return MetricsLog(out / "metrics.jsonl") if rank == 0 else nullcontext()
+
+
+def _batches(
+    recipe: Recipe, source: Source, rows: Tensor, corrupt: CorruptLog, share: int
+) -> Callable[[int, int], Iterator[Loaded]]:
+    """Return this process's share of the recipe's batches, labelled by rows of the classifier."""
+    rank, world = rank_and_world()
+
+    def batches(start: int, stop: int) -> Iterator[Loaded]:
+        loaded = load_batches(
+            source,
+            batch=share,
+            seed=recipe.seed + ORDER,
+            start=start,
+            stop=stop,
+            workers=recipe.data.workers,
+            corrupt=corrupt,
+            rank=rank,
+            world=world,
+        )
+        for step, images, labels, indices in loaded:
+            yield step, images, rows[labels], indices
+
+    return batches
+
+
+def _all_corrupt(own: CorruptLog) -> CorruptLog:
+    """Return what all processes together found corrupt."""
+    seen, entries = 0, dict[int, str]()
+    for asked, found in gather((own.seen, own.entries)):
+        seen += asked
+        entries |= found
+    return CorruptLog(seen, entries)
 
 
 def _to_device(method: Method, device: torch.device) -> None:

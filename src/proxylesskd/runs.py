@@ -6,6 +6,7 @@ What the recipe says about the training itself is handed on by :mod:`proxylesskd
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from proxylesskd.methods.alone import Alone
 from proxylesskd.methods.proxyless import Proxyless
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.weights import save_model
+from proxylesskd.processes import ending_together, first_alone, rank_and_world, restarted, wait_for_all
 from proxylesskd.recipe import Recipe
 from proxylesskd.recipe_fit import fit_recipe, new_model
 from proxylesskd.training.result import FitResult
@@ -53,8 +55,11 @@ class Run:
     audit: Audit | None = None
 
 
+@ending_together()
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool = False) -> Run:
     """Train a backbone together with its own classifier: a teacher, or a student alone as a baseline.
+
+    Under `torchrun` all processes call it; the first one writes, and one that was started anew resumes by itself.
 
     Args:
         recipe: what to do; its method is taken as ``alone``.
@@ -65,7 +70,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     Raises:
         UserError: anything in the recipe or its files is wrong.
     """
-    out = _open_folder(out, recipe, resume)
+    resume = resume or restarted()
+    out = first_alone(partial(_open_folder, out, recipe, resume))
     source = _open_faces(recipe)
     dim = recipe.model.dim or 512
     student = new_model(recipe, dim)
@@ -82,11 +88,12 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     provenance = {"how": "trained together with the backbone", "margin": recipe.method.margin, "run": out.name}
     rows = F.normalize(method.rows.detach().cpu(), dim=1)
     classifier = InheritedClassifier(rows, source.identities, provenance)
-    if result.finished:
+    if result.finished and rank_and_world()[0] == 0:
         classifier.save(out / "classifier.safetensors")
     return _finish(recipe, out, "model.safetensors", student, classifier, result, read)
 
 
+@ending_together()
 def distill(
     recipe: Recipe,
     out: str | Path,
@@ -98,6 +105,8 @@ def distill(
     quiet: bool = False,
 ) -> Run:
     """Train a student through the inherited classifier (ProxylessKD, arXiv 2011.00265).
+
+    Under `torchrun` all processes call it; the first one writes, and one that was started anew resumes by itself.
 
     Args:
         recipe: what to do; ``method.classifier`` names the file unless ``classifier`` is given.
@@ -125,11 +134,14 @@ def distill(
             f"leave model.dim out, or inherit with --dim {recipe.model.dim}"
         )
     source = _open_faces(recipe) if source is None else source
-    findings = _audited(classifier, source, recipe.method.teacher, quiet) if audit else None
+    look = partial(_audited, classifier, source, recipe.method.teacher, quiet)
+    findings = first_alone(look) if audit else None
     rows = classifier.rows_of(source.identities)
-    out = _open_folder(out, recipe, resume)
-    write_json(out / "classifier.json", classifier.describe() | {"audit": findings and findings.to_dict()})
-    save_projection(out, classifier)
+    resume = resume or restarted()
+    out = first_alone(partial(_open_folder, out, recipe, resume))
+    if rank_and_world()[0] == 0:
+        write_json(out / "classifier.json", classifier.describe() | {"audit": findings and findings.to_dict()})
+        save_projection(out, classifier)
     student = new_model(recipe, classifier.dim)
     margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
     method = Proxyless(student, classifier, margin=margin, scale=recipe.method.scale, engine=recipe.method.engine)
@@ -167,9 +179,18 @@ def _open_folder(out: str | Path, recipe: Recipe, resume: bool) -> Path:
     if (out / "recipe.toml").exists() and not resume:
         raise UserError(f"expected a new folder, found a run in '{out}'; give --resume or another folder")
     out.mkdir(parents=True, exist_ok=True)
+    if restarted() or (out / "recipe.toml").exists():  # one that was killed early has no checkpoints yet
+        (out / "checkpoints").mkdir(exist_ok=True)
     if not resume or not (out / "recipe.toml").exists():
-        (out / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
+        _write_recipe(recipe, out / "recipe.toml")
     return out
+
+
+def _write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write it whole or not at all: its presence says that the folder holds a run."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(recipe.to_toml(), encoding="utf-8")
+    temporary.replace(path)
 
 
 def _finish(
@@ -183,7 +204,8 @@ def _finish(
     audit: Audit | None = None,
 ) -> Run:
     preprocessing = Preprocessing(size=recipe.model.image_size)
-    if result.finished:
+    if result.finished and rank_and_world()[0] == 0:
         extra = {"method": recipe.method.name, "classifier": classifier.fingerprint, "steps": result.steps}
         save_model(out / file, student, preprocessing, extra)
+    wait_for_all()  # what is returned lies in the folder, whichever process looks
     return Run(out, student.cpu().eval(), preprocessing, classifier, result, read, audit)

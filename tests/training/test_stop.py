@@ -1,4 +1,4 @@
-"""Signals: the first is a wish, the second an order."""
+"""Signals: the first is a wish, a second Ctrl-C an order."""
 
 from __future__ import annotations
 
@@ -12,15 +12,44 @@ from proxylesskd.training.stop import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_and_the_second_interrupts(number: signal.Signals) -> None:
+def test_the_first_signal_is_noted(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with StopRequest() as stop:
         assert stop.signal is None
+        assert stop.of_any() is None
         os.kill(os.getpid(), number)
         assert stop.signal == number.name
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
+        assert stop.of_any() == number.name
     assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_is_an_order_and_a_second_sigterm_is_not() -> None:
+    with StopRequest() as stop:
+        for _ in range(3):  # a batch system and torchrun may both send one
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == "SIGTERM"
+
+
+def test_what_gives_way_ends_at_once_and_only_then() -> None:
+    done = []
+    with StopRequest() as stop:
+        with stop.giving_way():
+            done.append("before")
+        with stop.giving_way():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("never")
+        assert stop.signal == "SIGTERM"
+        with stop.giving_way():  # the wish is known by now
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("after")
+    assert done == ["before", "after"]
+
+
+def test_an_error_within_what_gives_way_goes_on() -> None:
+    with StopRequest() as stop, pytest.raises(ZeroDivisionError), stop.giving_way():
+        _ = 1 // 0
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

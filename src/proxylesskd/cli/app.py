@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from proxylesskd.errors import UserError
+from proxylesskd.errors import EndedElsewhere, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     keep_freed_memory()
     try:
         code: Any = app(arguments, standalone_mode=True)
+    except EndedElsewhere:
+        sys.exit(2)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

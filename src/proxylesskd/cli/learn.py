@@ -113,8 +113,13 @@ def distill(
 
 def _close_run(run: Run) -> None:
     """Say what stands where; an interrupted run is not an error, but it is not finished either."""
+    from proxylesskd.processes import leave, rank_and_world
     from proxylesskd.report.page import write_report
 
+    rank, _ = rank_and_world()
+    leave()
+    if rank > 0:
+        return
     if not run.result.finished:
         typer.echo(f"stopped at step {run.result.step} of {run.result.steps}; go on with --resume")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,9 +61,9 @@ class MetricsLog:
         self._write({"step": step, "check": dict(values)})
         self._draw(step, "check", values)
 
-    def note(self, step: int, message: str) -> None:
-        """Write a warning, so that it can still be read when the screen is gone."""
-        self._write({"step": step, "note": message})
+    def note(self, step: int, message: str, images: Sequence[int] = ()) -> None:
+        """Write a warning, and all the images it is about, so that they can still be read when the screen is gone."""
+        self._write({"step": step, "note": message} | ({"images": list(images)} if images else {}))
 
     def close(self) -> None:
         """Close the files."""

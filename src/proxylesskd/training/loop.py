@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from rich.console import Console
 
 from proxylesskd.errors import UserError
 from proxylesskd.methods.method import Batch, Method
+from proxylesskd.models.synced_norm import synchronised
+from proxylesskd.processes import rank_and_world
 from proxylesskd.training.checkpoint import canonical_settings
 from proxylesskd.training.compile import compiled, wants_compile
 from proxylesskd.training.log import MetricsLog
-from proxylesskd.training.optimiser import make_optimiser
 from proxylesskd.training.progress import Progress
 from proxylesskd.training.record import (
     Check,
@@ -35,6 +35,7 @@ from proxylesskd.training.record import (
 from proxylesskd.training.result import FitResult
 from proxylesskd.training.resume import begin
 from proxylesskd.training.schedule import learning_rate
+from proxylesskd.training.set_up import closing, require_counts, set_up
 from proxylesskd.training.state import TrainState
 from proxylesskd.training.stop import StopRequest
 from proxylesskd.training.update import (
@@ -77,6 +78,7 @@ def fit(
     device: torch.device | str | None = None,
     channels_last: bool = True,
     compile: str = "off",
+    sync_norm: bool = True,
     checkpoints: Path | None = None,
     checkpoint_every: int = 1000,
     keep: int = 2,
@@ -95,11 +97,15 @@ def fit(
     Everything is a function of the step, so a run that was stopped and resumed ends, on a CPU, with bitwise
     the parameters of one that never stopped. SIGINT or SIGTERM ends the run after its step with a checkpoint.
 
+    Under `torchrun` every process calls it with its own share of each batch, all shares of one size. Gradients and
+    numbers are means over all processes: as many images give the same training, whatever the number of processes.
+    What a method trains beyond its student is kept equal, too. The first process alone writes and prints.
+
     Args:
         method: owns the student, turns a batch into a loss, names what is trained.
         batches: ``batches(start, stop)`` yields ``(number, images [B, 3, H, W] uint8, labels [B] int64,
             indices [B] int64)`` on the CPU for the micro-batches ``start … stop - 1``. Update ``k`` takes the
-            micro-batches ``k * accumulate … (k + 1) * accumulate - 1``.
+            micro-batches ``k * accumulate … (k + 1) * accumulate - 1``. Of several processes, each gets its own.
         steps: updates in all.
         steps_per_epoch: updates per pass over the data; for the log.
         prepare: ``(images, indices, step) -> [B, 3, H, W] float32``, on the device: augmentation and
@@ -115,6 +121,7 @@ def fit(
         device: where to train; where the student is unless told. What is trained is moved there.
         channels_last: lay student and images out with the channels last in memory; faster convolutions.
         compile: ``"auto"``, ``"on"`` or ``"off"``, see :func:`wants_compile`.
+        sync_norm: let the batch norms of several processes share their statistics.
         checkpoints: folder of the checkpoints, or None for none.
         checkpoint_every: updates between two; one more at the end. 0: at the end alone.
         keep: newest checkpoints that remain.
@@ -142,30 +149,36 @@ def fit(
     )
     rate: Rate = partial(learning_rate, kind=schedule, peak=lr, steps=steps, **curve)
     rate(0)  # a wrong schedule is refused before anything is written
-    _require_counts(
+    require_counts(
         steps_per_epoch=steps_per_epoch, accumulate=accumulate, log_every=log_every, max_bad_steps=max_bad_steps
     )
     require_needs(method, embed)
 
-    state = _set_up(method, device, channels_last, kind=optimiser, **descent)
+    state = set_up(method, device, channels_last, rank_and_world(), kind=optimiser, **descent)
     context = make_autocast(autocast, state.device)
     compiles = wants_compile(compile, state.device)
     console = console or Console(stderr=True)
-    say: Say = (lambda _: None) if quiet else partial(print_line, console)
+    if state.rank > 0:
+        console, log, quiet = Console(quiet=True), None, True
+    tell: Say = partial(print_line, console)
+    say: Say = (lambda _: None) if quiet else tell
     alarm = partial(warn, console, log, state)
     resumed_from = begin(state, checkpoints, resume, fingerprint, log, say, alarm)
     feed = partial(to_batch, steps=steps, device=state.device, channels_last=channels_last, prepare=prepare)
     feed = partial(feed, augment=augment, embed=embed if "teacher_embeddings" in method.needs else None)
     descend = partial(update, state, clip=clip, accumulate=accumulate, autocast=context)
     with (
+        synchronised(method.student, sync_norm and state.world > 1),
         compiled(method.student, compiles, say),
-        _closing(batches(state.step * accumulate, steps * accumulate)) as stream,
+        closing(batches(state.step * accumulate, steps * accumulate)) as stream,
     ):
         stopped_by = _train(
             state,
             steps,
             Progress(steps, done=state.step, quiet=quiet, console=console),
-            step=partial(_step, state, stream, accumulate, feed, descend, rate, max_bad_steps, alarm),
+            step=partial(
+                _step, state, stream, accumulate, feed, descend, rate, max_bad_steps, log, partial(print_line, console)
+            ),
             row=partial(write_row, state, log, rate, steps_per_epoch),
             check=partial(run_check, state, check, log, say),
             save=partial(save_state, state, checkpoints, fingerprint, keep),
@@ -175,17 +188,8 @@ def fit(
         method.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if stopped_by is not None:
         alarm(farewell(state, steps, stopped_by))
-    return FitResult(
-        state.step,
-        steps,
-        resumed_from,
-        stopped_by,
-        state.skipped,
-        state.seconds,
-        state.metrics,
-        state.checks,
-        state.checkpoint,
-    )
+    ended = (state.skipped, state.seconds, state.metrics, state.checks, state.checkpoint)
+    return FitResult(state.step, steps, resumed_from, stopped_by, *ended)
 
 
 def _train(
@@ -202,49 +206,28 @@ def _train(
     """Step, log, check, checkpoint, until the steps are done or a signal asks to stop; return its name."""
     started = time.monotonic() - state.seconds
     with StopRequest() as stop, progress:
-        while state.step < steps and stop.signal is None:
+        while state.step < steps:
+            stopped_by = stop.of_any()
+            if stopped_by is not None:
+                save()
+                return stopped_by
             step()
             state.seconds = time.monotonic() - started
             progress.advance(state.step, running_means(state))
             last = state.step == steps
             if last or _due(state.step, every[0]):
                 row()
-            if last or _due(state.step, every[1]):
-                check()
+            if (last or _due(state.step, every[1])) and stop.signal is None:
+                with stop.giving_way():
+                    check()
             # while the training is going wrong, the good checkpoints are not pushed out
             if last or (_due(state.step, every[2]) and not state.skipped_in_a_row):
                 save()
-        if stop.signal is not None:
-            save()
-        return stop.signal
-
-
-@contextmanager
-def _closing(stream: Iterator[Loaded]) -> Iterator[Iterator[Loaded]]:
-    """Let a generator of batches end its workers, however the training ends."""
-    try:
-        yield stream
-    finally:
-        close = getattr(stream, "close", None)
-        if close is not None:
-            close()
+    return None
 
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _set_up(method: Method, device: torch.device | str | None, channels_last: bool, **optimiser: Any) -> TrainState:
-    home = next(method.student.parameters(), torch.empty(0)).device
-    device = home if device is None else torch.device(device)
-    method.student.to(device)
-    if channels_last:
-        method.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    method.student.train()
-    named = [(name, parameter) for name, parameter in method.trainable() if parameter.requires_grad]
-    for _, parameter in named:  # what a method trains beyond its student
-        parameter.data = parameter.data.to(device)
-    return TrainState(method, make_optimiser(named, **optimiser), [p for _, p in named], device)
 
 
 def _step(
@@ -255,18 +238,19 @@ def _step(
     descend: Callable[..., Outcome],
     rate: Rate,
     max_bad_steps: int,
-    alarm: Say,
+    log: MetricsLog | None,
+    say: Say,
 ) -> None:
     begun = time.monotonic()
     group = _take(stream, state.step * accumulate, accumulate)
     outcome = descend((feed(loaded, step=state.step) for loaded in group), lr=rate(state.step))
     state.step += 1
-    state.meter.images += len(outcome.indices)
+    state.meter.images += outcome.images
     if outcome.finite:
         state.meter.add(outcome.values)
         state.skipped_in_a_row = 0
     else:
-        count_skipped(state, outcome, max_bad_steps, alarm)
+        count_skipped(state, outcome, max_bad_steps, log, say)
     state.meter.busy += time.monotonic() - begun
 
 
@@ -277,9 +261,3 @@ def _take(stream: Iterator[Loaded], first: int, count: int) -> Iterator[Loaded]:
             found = "the end" if loaded is None else f"number {loaded[0]}"
             raise UserError(f"expected micro-batch {number} from batches(start, stop), found {found}")
         yield loaded
-
-
-def _require_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"expected {name} of at least 1, found {count}")

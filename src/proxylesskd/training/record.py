@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from torch import nn
 
 from proxylesskd.errors import UserError
 from proxylesskd.models.modes import evaluating
-from proxylesskd.training.checkpoint import save_checkpoint
+from proxylesskd.training.checkpoint import checkpoint_path, save_checkpoint
 from proxylesskd.training.log import MetricsLog
 from proxylesskd.training.progress import format_values
 from proxylesskd.training.state import Meter, TrainState, capture
@@ -22,20 +23,23 @@ Say = Callable[[str], None]
 Rate = Callable[[int], float]
 
 
-def count_skipped(state: TrainState, outcome: Outcome, max_bad_steps: int, warn: Say) -> None:
-    """Count a step that was left out; end the training when there were too many in a row."""
+def count_skipped(state: TrainState, outcome: Outcome, max_bad_steps: int, log: MetricsLog | None, say: Say) -> None:
+    """Count a step that was left out and log its images; end the training when there were too many in a row."""
     state.skipped += 1
     state.skipped_in_a_row += 1
     ids = ", ".join(str(index) for index in outcome.indices[:16]) + (", …" if len(outcome.indices) > 16 else "")
-    what = f"loss {outcome.values['loss']:g}, gradient norm {outcome.values['grad_norm']:g}, images {ids}"
+    found = f"loss {outcome.values['loss']:g}, gradient norm {outcome.values['grad_norm']:g}"
+    warning = f"warning: step {state.step} is skipped, for it is not finite: {found}"
+    if log is not None:
+        log.note(state.step, warning, outcome.indices)
     if state.skipped_in_a_row >= max_bad_steps:
         raise UserError(
             f"expected a finite loss and gradient, found none in {state.skipped_in_a_row} steps in a row, the last "
-            f"of them step {state.step} ({what}); lower the learning rate or look at these images, then resume "
-            "from the last checkpoint"
+            f"of them step {state.step} ({found}, images {ids}); look at these images (metrics.jsonl has all), or "
+            "start a new run with a lower learning rate; the last good checkpoint is kept"
         )
     if state.skipped_in_a_row == 1:
-        warn(f"warning: step {state.step} is skipped, for it is not finite: {what}")
+        say(f"{warning}, images {ids}")
 
 
 def running_means(state: TrainState) -> dict[str, float]:
@@ -60,10 +64,15 @@ def write_row(state: TrainState, log: MetricsLog | None, rate: Rate, steps_per_e
 
 
 def run_check(state: TrainState, check: Check | None, log: MetricsLog | None, say: Say) -> None:
-    """Evaluate the student in evaluation mode and without gradients, and leave every module in its mode."""
-    if check is None:
+    """Evaluate the student in evaluation mode and without gradients, and leave every module in its mode.
+
+    The first process checks, while the others wait at the next step. Random numbers that the check draws are given
+    back, so that a training does not depend on how often it is checked.
+    """
+    if check is None or state.rank > 0:
         return
-    with evaluating(state.method.student):
+    devices = [state.device] if state.device.type == "cuda" else []
+    with evaluating(state.method.student), torch.random.fork_rng(devices):
         state.checks = dict(check(state.method.student, state.step))
     if log is not None:
         log.check(state.step, state.checks)
@@ -71,9 +80,13 @@ def run_check(state: TrainState, check: Check | None, log: MetricsLog | None, sa
 
 
 def save_state(state: TrainState, folder: Path | None, settings: Mapping[str, str], keep: int) -> None:
-    """Write a checkpoint, where there is a folder for it."""
-    if folder is not None:
-        state.checkpoint = save_checkpoint(folder, state.step, capture(state, settings), keep=keep)
+    """Write a checkpoint, where there is a folder for it: all processes know it, the first one writes."""
+    if folder is None:
+        return
+    payload = capture(state, settings)
+    if state.rank == 0:
+        save_checkpoint(folder, state.step, payload, keep=keep)
+    state.checkpoint = checkpoint_path(folder, state.step)
 
 
 def print_line(console: Console, message: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from proxylesskd.errors import UserError
+from proxylesskd.processes import first_alone
 from proxylesskd.training.checkpoint import list_checkpoints, load_latest, require_same_settings
 from proxylesskd.training.log import MetricsLog
 from proxylesskd.training.state import TrainState, restore
@@ -24,6 +27,8 @@ def begin(
 ) -> int | None:
     """Bring the state and the log to where the newest checkpoint left them.
 
+    The first process chooses and reads; the others are told what it found, whatever their own disks hold.
+
     Args:
         state: as built for step 0; changed in place.
         folder: of the checkpoints, or None for none.
@@ -39,24 +44,30 @@ def begin(
     Raises:
         UserError: nothing to resume from, other settings, another network, or a folder in use.
     """
+    payload, messages = first_alone(partial(_choose, folder, resume, settings))
+    if payload is not None:
+        restore(state, payload)
+    if log is not None:
+        log.rewind(state.step)
+    for message in messages:
+        alarm(message)
+    if resume:
+        say(f"resuming after step {state.step}" if payload else f"no checkpoint in {folder} yet: starting at step 0")
+    return None if payload is None else state.step
+
+
+def _choose(folder: Path | None, resume: bool, settings: Mapping[str, str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the checkpoint to go on from, if any, and what is to be said about those that do not load."""
     if not resume:
         _require_fresh(folder)
-        if log is not None:
-            log.rewind(0)
-        return None
+        return None, []
     if folder is None:
         raise UserError("resuming needs a folder of checkpoints, found none; give checkpoints=…")
     messages: list[str] = []
     payload = load_latest(folder, messages.append)
     if payload is not None:
         require_same_settings(payload.get("settings", {}), settings)
-        restore(state, payload)
-    if log is not None:
-        log.rewind(state.step)
-    for message in messages:
-        alarm(message)
-    say(f"resuming after step {state.step}" if payload else f"no checkpoint in {folder} yet: starting at step 0")
-    return None if payload is None else state.step
+    return payload, messages
 
 
 def _require_fresh(folder: Path | None) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from proxylesskd.errors import UserError
 from proxylesskd.methods.method import Method
+from proxylesskd.processes import gather
 
 
 @dataclass
@@ -55,6 +56,8 @@ class TrainState:
         optimiser: over what the method calls trainable.
         parameters: the same, flat, for clipping.
         device: where the student is trained.
+        rank: number of this process.
+        world: number of processes.
         step: updates done, skipped ones included.
         skipped: steps left out because their loss or gradient was not finite.
         skipped_in_a_row: how many of them were the latest ones.
@@ -69,6 +72,8 @@ class TrainState:
     optimiser: torch.optim.Optimizer
     parameters: Sequence[nn.Parameter]
     device: torch.device
+    rank: int = 0
+    world: int = 1
     step: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
@@ -83,7 +88,10 @@ _COUNTERS = ("skipped", "skipped_in_a_row", "seconds")
 
 
 def capture(state: TrainState, settings: Mapping[str, str]) -> dict[str, Any]:
-    """Return the payload of a checkpoint: student, method, optimiser, counters, random states, settings."""
+    """Return the payload of a checkpoint: student, method, optimiser, counters, random states, settings.
+
+    Every process must call it: each has random numbers of its own. All else is the same in all of them.
+    """
     return {
         "format": 1,
         "step": state.step,
@@ -92,13 +100,15 @@ def capture(state: TrainState, settings: Mapping[str, str]) -> dict[str, Any]:
         "optimiser": state.optimiser.state_dict(),
         "counters": {name: getattr(state, name) for name in _COUNTERS},
         "meter": dataclasses.asdict(state.meter),
-        "random": _random_states(state.device),
+        "random": gather(_random_states(state.device)),
         "settings": dict(settings),
     }
 
 
 def restore(state: TrainState, payload: Mapping[str, Any]) -> None:
     """Bring a state back to where :func:`capture` saw it, the global random state of torch included.
+
+    The number of processes may be another one.
 
     Raises:
         UserError: the checkpoint is of another network or another optimiser.
@@ -110,7 +120,8 @@ def restore(state: TrainState, payload: Mapping[str, Any]) -> None:
         state.meter = Meter(**payload["meter"])
         for name in _COUNTERS:
             setattr(state, name, payload["counters"][name])
-        _set_random_states(payload["random"], state.device)
+        if state.rank < len(payload["random"]):  # a process more than there were keeps its own
+            _set_random_states(payload["random"][state.rank], state.device)
         state.step = payload["step"]
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.methods.method import Batch, Method
+from proxylesskd.processes import gather
+from proxylesskd.training.average import average_gradients, averaged
 from proxylesskd.training.state import TrainState
 
 # (images on the device, indices on the device, step) -> images
@@ -30,14 +32,17 @@ class Outcome:
     """What one update did.
 
     Attributes:
-        values: the method's scalars averaged over the micro-batches, and ``grad_norm`` before clipping.
-        finite: whether loss and gradient were; if not, the step was skipped.
-        indices: positions in the source of every image of the update.
+        values: the method's scalars averaged over micro-batches and processes, and ``grad_norm`` before clipping.
+        finite: whether loss and gradient were; if not, the step was skipped by every process.
+        indices: positions in the source of this process's images; of a step that is not finite, of the images of
+            every process whose own loss is not, or of all where that holds for none.
+        images: seen by all processes together.
     """
 
     values: dict[str, float]
     finite: bool
     indices: list[int]
+    images: int
 
 
 def require_needs(method: Method, embed: Embed | None) -> None:
@@ -97,9 +102,9 @@ def update(
 ) -> Outcome:
     """Take the gradient over ``accumulate`` batches and, if it is finite, move the student by it.
 
-    The gradient is that of the mean of the batches' losses, clipped to a global norm of ``clip`` (0: not at
-    all). A step whose loss or gradient is not finite leaves no trace in parameters, momentum and running
-    statistics. Costs one transfer of a few scalars from the device.
+    The gradient is that of the mean of the batches' losses over all processes, clipped to a global norm of
+    ``clip`` (0: not at all). A step whose loss or gradient is not finite, on whichever process, leaves no trace in
+    parameters, momentum and running statistics. Costs one transfer of a few scalars from the device.
     """
     statistics = running_statistics(state.method.student)
     before = [tensor.clone() for tensor in statistics]
@@ -114,8 +119,10 @@ def update(
             share = value.detach() / accumulate
             totals[name] = totals[name] + share if name in totals else share
         indices.append(batch.indices)
+    if state.world > 1:
+        average_gradients(state.parameters)
     totals["grad_norm"] = nn.utils.clip_grad_norm_(state.parameters, clip or math.inf)
-    values = _numbers(totals)
+    values, own_loss = _numbers(totals, state.world)
     finite = math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])
     if finite:
         set_rate(state.optimiser, lr)
@@ -123,7 +130,8 @@ def update(
     else:
         for tensor, value in zip(statistics, before, strict=True):
             tensor.copy_(value)
-    return Outcome(values, finite, torch.cat(indices).tolist())
+    seen: list[int] = torch.cat(indices).tolist()
+    return Outcome(values, finite, seen if finite else _suspects(own_loss, seen), state.world * len(seen))
 
 
 def running_statistics(network: nn.Module) -> list[Tensor]:
@@ -162,6 +170,16 @@ def _move(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def _numbers(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-    stacked = torch.stack([value.detach().float().reshape(()) for value in scalars.values()])
-    return dict(zip(scalars, stacked.tolist(), strict=True))
+def _numbers(scalars: Mapping[str, Tensor], world: int) -> tuple[dict[str, float], float]:
+    """Return the means over all processes, and this one's own loss, in one transfer from the device."""
+    own = torch.stack([value.detach().float().reshape(()) for value in scalars.values()])
+    means = averaged(own) if world > 1 else own
+    *numbers, own_loss = torch.cat((means, own[list(scalars).index("loss")].reshape(1))).tolist()
+    return dict(zip(scalars, numbers, strict=True)), own_loss
+
+
+def _suspects(own_loss: float, seen: list[int]) -> list[int]:
+    """Return the images behind a step that is not finite: of the processes whose own loss is not, else of all."""
+    every = gather((math.isfinite(own_loss), seen))
+    guilty = [images for sane, images in every if not sane] or [images for _, images in every]
+    return [index for images in guilty for index in images]
