@@ -82,7 +82,10 @@ class NearestRows:
         folder = Path(folder)
         said = _read_state(folder)
         if said is None:
-            raise UserError(f"expected a complete table of nearest rows in '{folder}', found none; search them anew")
+            raise UserError(
+                f"expected a complete table of nearest rows in '{folder}', found none; let find_nearest make one in a "
+                "folder that does not exist yet"
+            )
         if fingerprint is not None and said["fingerprint"] != fingerprint:
             raise UserError(
                 f"expected the nearest rows of the classifier {fingerprint}, found those of {said['fingerprint']} in "

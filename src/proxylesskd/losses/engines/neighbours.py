@@ -92,12 +92,10 @@ class Neighbours:
             UserError: the rows require a gradient, the table belongs to another number of rows, or it is damaged.
         """
         _check(self.table, rows)
-        chosen = self.choose(labels)
-        found = _sums_of(unit.detach(), rows, chosen.near, chosen.masked, scale, bend)
-        if len(chosen.drawn):
-            nobody = chosen.masked[0][:0]
-            drawn = _sums_of(unit.detach(), rows, chosen.drawn, (nobody, nobody), scale, bend)
-            found = _join(found, drawn, chosen.weight)
+        if self.sample == 1.0:
+            found = sums(unit.detach(), rows, self._apart(labels), scale, bend)
+        else:
+            found = self._sampled(unit.detach(), rows, labels, scale, bend)
         return frozen_lse(found, unit, scale), found.best
 
     def choose(self, labels: Tensor) -> Chosen:
@@ -107,39 +105,60 @@ class Neighbours:
             UserError: the table names rows that there are none of.
         """
         own = labels.cpu().numpy()
-        neighbours = self.table.rows[own].astype(np.int64)  # [B, k]
-        near = np.union1d(neighbours, own)
+        near = np.union1d(self.table.rows[own], own).astype(np.int64)
         if near[0] < 0 or near[-1] >= self.table.count:
             raise UserError(
                 f"expected neighbours in [0, {self.table.count}), found {near[0]} to {near[-1]}; the table of nearest "
                 "rows is damaged: remove it and search anew"
             )
-        sample, column = np.nonzero(self.table.cosines[own] >= self.duplicate)
-        samples = np.concatenate([np.arange(len(own)), sample])
-        places = np.searchsorted(near, np.concatenate([own, neighbours[sample, column]]))
         drawn = _draw(near, self.table.count, self.sample, _generator(self.seed, own))
         weight = (self.table.count - len(near)) / max(len(drawn), 1)
-        on = [torch.from_numpy(array).to(labels.device) for array in (near, drawn, samples, places)]
-        return Chosen(on[0], on[1], weight, (on[2], on[3]))
+        samples, rows = self._apart(labels)
+        on_device = torch.from_numpy(near).to(labels.device)
+        masked = samples, torch.searchsorted(on_device, rows)
+        return Chosen(on_device, torch.from_numpy(drawn).to(labels.device), weight, masked)
 
-    def gap(self, embeddings: Tensor, losses: Losses, exact: Engine | None = None) -> dict[str, Tensor]:
-        """Measure the error against an exact engine on one batch.
+    def _apart(self, labels: Tensor) -> Masked:
+        """Return samples ``[P]`` and rows ``[P]`` that do not meet: each sample's own row and that row's duplicates."""
+        own = labels.cpu().numpy()
+        samples, column = np.nonzero(self.table.cosines[own] >= self.duplicate)
+        rows = np.concatenate([own, self.table.rows[own[samples], column].astype(np.int64)])
+        samples = np.concatenate([np.arange(len(own)), samples])
+        return torch.from_numpy(samples).to(labels.device), torch.from_numpy(rows).to(labels.device)
+
+    def _sampled(self, unit: Tensor, rows: Rows, labels: Tensor, scale: float, bend: Bend | None) -> Sums:
+        chosen = self.choose(labels)
+        found = _sums_of(unit, rows, chosen.near, chosen.masked, scale, bend)
+        if not len(chosen.drawn):
+            return found
+        nobody = chosen.drawn[:0]
+        drawn = _sums_of(unit, rows, chosen.drawn, (nobody, nobody), scale, bend)
+        return _join(found, drawn, chosen.weight)
+
+    def gap(self, embeddings: Tensor, losses: Losses) -> dict[str, Tensor]:
+        """Measure on one batch how far this is from evaluating all rows, duplicates masked in both.
 
         Args:
             embeddings: ``[B, D]``; no gradient reaches them.
             losses: ``(embeddings, engine) -> [B]``, the losses of the samples.
-            exact: what to compare with; the chunked engine unless given.
 
         Returns:
             ``neighbours_loss_gap``, the mean loss minus the exact one, in nats, and ``neighbours_gradient_cosine``,
             the mean over the samples of the cosine between both gradients in the embedding.
         """
         ours, gradient = _with_gradient(embeddings, losses, self)
-        truth, exact_gradient = _with_gradient(embeddings, losses, Chunked() if exact is None else exact)
-        alike = F.cosine_similarity(
-            gradient.double(), exact_gradient.double(), dim=1, eps=torch.finfo(torch.float64).tiny
+        exact, exact_gradient = _with_gradient(
+            embeddings, losses, Neighbours(self.table, sample=1.0, duplicate=self.duplicate)
         )
-        return {"neighbours_loss_gap": (ours - truth).mean(), "neighbours_gradient_cosine": alike.mean()}
+        return {
+            "neighbours_loss_gap": (ours - exact).mean(),
+            "neighbours_gradient_cosine": gradient_cosine(gradient, exact_gradient).mean(),
+        }
+
+
+def gradient_cosine(gradient: Tensor, exact: Tensor) -> Tensor:
+    """Return ``[B]`` cosines of gradients ``[B, D]``, however short these are; 0 where one vanishes."""
+    return F.cosine_similarity(gradient.double(), exact.double(), dim=1, eps=torch.finfo(torch.float64).tiny)
 
 
 def _check(table: NearestRows, rows: Rows) -> None:
