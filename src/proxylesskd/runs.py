@@ -21,14 +21,13 @@ from proxylesskd.data.listed import listed
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.export.ship import write_json
-from proxylesskd.losses.make_margin import make_margin
 from proxylesskd.methods.alone import Alone
-from proxylesskd.methods.proxyless import Proxyless
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.weights import save_model
 from proxylesskd.processes import ending_together, first_alone, rank_and_world, restarted, wait_for_all
 from proxylesskd.recipe import Recipe
 from proxylesskd.recipe_fit import fit_recipe, new_model
+from proxylesskd.recipe_method import margin_of, proxyless_of
 from proxylesskd.training.result import FitResult
 
 
@@ -75,12 +74,11 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     source = _open_faces(recipe)
     dim = recipe.model.dim or 512
     student = new_model(recipe, dim)
-    margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
     method = Alone(
         student,
         num_identities=len(source.identities),
         dim=dim,
-        margin=margin,
+        margin=margin_of(recipe),
         scale=recipe.method.scale,
         seed=recipe.seed,
     )
@@ -143,8 +141,7 @@ def distill(
         write_json(out / "classifier.json", classifier.describe() | {"audit": findings and findings.to_dict()})
         save_projection(out, classifier)
     student = new_model(recipe, classifier.dim)
-    margin = make_margin(recipe.method.margin, recipe.method.m, recipe.method.gradient)
-    method = Proxyless(student, classifier, margin=margin, scale=recipe.method.scale, engine=recipe.method.engine)
+    method = proxyless_of(recipe, student, classifier, out, quiet)
     result, read = fit_recipe(recipe, out, method, source, rows, resume, quiet)
     return _finish(recipe, out, "student.safetensors", student, classifier, result, read, findings)
 

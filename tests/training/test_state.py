@@ -50,7 +50,7 @@ def test_everything_comes_back() -> None:
     torch.randn(99)  # the random numbers go on from where the checkpoint was written
     restore(other, payload)
     assert (other.step, other.skipped, other.skipped_in_a_row, other.seconds) == (3, 4, 2, 12.5)
-    assert other.meter == Meter({"loss": 0.1}, 1, 32, 0.0)
+    assert other.meter == Meter({"loss": 0.1}, {"loss": 1}, 32, 0.0)
     assert other.method.count == 7
     assert payload["settings"] == {"seed": "1"}
     _advance(other)
@@ -104,3 +104,10 @@ def test_random_numbers_of_the_device_come_back() -> None:
     restore(state, payload)
     assert torch.equal(torch.rand(4, device="cuda"), expected)
     assert isinstance(state.method.student[1], nn.Linear)
+
+
+def test_a_scalar_that_is_told_now_and_then_is_averaged_over_its_own_steps() -> None:
+    meter = Meter()
+    for values in ({"loss": 1.0, "gap": 0.5}, {"loss": 2.0}, {"loss": 6.0, "gap": 0.1}):
+        meter.add(values)
+    assert meter.means() == pytest.approx({"loss": 3.0, "gap": 0.3})

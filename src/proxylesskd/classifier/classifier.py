@@ -12,50 +12,109 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from proxylesskd.classifier.names import Names, json_of, names_from, twice
+from proxylesskd.classifier.stored_rows import (
+    BLOCK,
+    MAPPED_FROM,
+    check_rows,
+    in_memory,
+    joined,
+    parts,
+    store_of,
+    unit,
+    whole,
+)
+from proxylesskd.classifier.tensor_file import TensorWriter, map_tensors
 from proxylesskd.errors import UserError
-from proxylesskd.models.weights import umask
+from proxylesskd.losses.rows import Rows, part
+
+_FORMAT = "proxylesskd-classifier-2"  # 1 had the names as a list in JSON
 
 
 class InheritedClassifier(nn.Module):
     """Unit rows, the identities they stand for, and how they came to be.
 
     Args:
-        rows: ``[C, D]`` floating point; normalised here, all of them finite and non-zero.
+        rows: ``[C, D]``, all of them finite and non-zero. Floating point is copied to float32 and normalised here;
+            compact rows stay as they are, and have length 1 already.
         identities: C distinct names; row ``i`` belongs to ``identities[i]``.
         provenance: plain values that say where the rows come from.
         projection: ``[T, D]`` floating point, where the rows were projected from a teacher of dimension T: the linear
             map that takes the teacher's embeddings into the space of the rows.
 
     Attributes:
-        rows: ``[C, D] float32``, unit length, a buffer: never trained.
-        projection: ``[T, D] float32`` or None, a buffer too.
+        identities: the names, a list or, of very many, a sequence that decodes them when they are asked for.
+        projection: ``[T, D] float32`` or None, a buffer.
+
+    The rows are buffers too: they move with the module and are never trained. Those of a large file are views on the
+    file, and must not be written to.
 
     Raises:
         UserError: shapes do not fit, a row is zero or not finite, or a name stands twice.
     """
 
-    rows: Tensor
+    identities: Sequence[str]
     projection: Tensor | None
 
     def __init__(
         self,
-        rows: Tensor,
+        rows: Rows,
         identities: Sequence[str],
         provenance: Mapping[str, Any],
         projection: Tensor | None = None,
     ) -> None:
         super().__init__()
-        _check(rows, identities)
+        identities = identities if isinstance(identities, Names) else list(identities)
+        _check_shapes(rows, identities)
         _check_projection(projection, rows.shape[1])
-        self.register_buffer("rows", _unit(rows.detach().float()))
+        check_rows(rows, identities)
+        self._hold(unit(rows.detach()) if isinstance(rows, Tensor) else rows, identities, provenance, projection)
+
+    def _hold(
+        self, stored: Rows, identities: Sequence[str], provenance: Mapping[str, Any], projection: Tensor | None
+    ) -> None:
+        for name, tensor in parts(stored).items():
+            self.register_buffer(f"stored_{name}", tensor)
+        self._parts = tuple(parts(stored))
         self.register_buffer("projection", None if projection is None else projection.detach().float())
-        self.identities = list(identities)
+        self.identities = identities
         self.provenance = dict(provenance)
+
+    @classmethod
+    def _of(
+        cls, stored: Rows, identities: Sequence[str], provenance: Mapping[str, Any], projection: Tensor | None
+    ) -> InheritedClassifier:
+        """Make one of what was checked before, without copying it."""
+        made = cls.__new__(cls)
+        nn.Module.__init__(made)
+        made._hold(stored, identities, provenance, projection)
+        return made
+
+    @property
+    def stored(self) -> Rows:
+        """``[C, D]`` unit rows as they are stored, float32 or compact: what the loss goes through."""
+        found = joined({name: getattr(self, f"stored_{name}") for name in self._parts})
+        assert found is not None
+        return found
+
+    @property
+    def rows(self) -> Tensor:
+        """``[C, D] float32`` unit rows; computed anew at every call where they are stored compactly.
+
+        Raises:
+            UserError: they are stored compactly, and in float32 are larger than the memory.
+        """
+        return whole(self.stored)
+
+    @property
+    def store(self) -> str:
+        """How the rows are stored: ``"float32"``, ``"bfloat16"`` or ``"int8"``."""
+        return store_of(self.stored)
 
     @property
     def dim(self) -> int:
         """Length D of a row, and so of the student's embedding."""
-        return int(self.rows.shape[1])
+        return int(self.stored.shape[1])
 
     @property
     def teacher_dim(self) -> int:
@@ -65,9 +124,12 @@ class InheritedClassifier(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of rows and names; equal fingerprints are the same classifier. Computed once: the rows never change."""
-        digest = hashlib.sha256(json.dumps(self.identities).encode())
+        digest = hashlib.sha256()
+        for piece in json_of(self.identities):
+            digest.update(piece)
         for tensor in self._tensors().values():
-            digest.update(tensor.numpy().tobytes())
+            for start in range(0, len(tensor), BLOCK):
+                digest.update(tensor[start : start + BLOCK].cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
     def expect(self, fingerprint: str) -> None:
@@ -90,92 +152,110 @@ class InheritedClassifier(nn.Module):
         Raises:
             UserError: a name has no row.
         """
-        position = {name: row for row, name in enumerate(self.identities)}
-        missing = [name for name in identities if name not in position]
+        wanted = dict.fromkeys(identities, -1)
+        for row, name in enumerate(self.identities):
+            if name in wanted:
+                wanted[name] = row
+        missing = [name for name in identities if wanted[name] < 0]
         if missing:
             raise UserError(
                 f"expected a row for each of the {len(identities)} identities in the data, found none for "
                 f"{len(missing)} of them, first '{missing[0]}' (the classifier begins with '{self.identities[0]}'); "
                 "inherit the classifier from the same data, or give the data that belongs to it"
             )
-        return torch.tensor([position[name] for name in identities], dtype=torch.int64)
+        return torch.tensor([wanted[name] for name in identities], dtype=torch.int64)
 
     def with_provenance(self, **said: Any) -> InheritedClassifier:
         """Return the same rows with more said about where they come from."""
-        return InheritedClassifier(self.rows, self.identities, self.provenance | said, self.projection)
+        return self._of(self.stored, self.identities, self.provenance | said, self.projection)
+
+    def part(self, start: int, stop: int) -> InheritedClassifier:
+        """Return rows ``start … stop - 1`` alone, for one of several processes, under names and hash of the whole."""
+        whole = self.fingerprint
+        made = self._of(part(self.stored, start, stop), self.identities, self.provenance, self.projection)
+        made.__dict__["fingerprint"] = whole
+        return made
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file; it appears whole or not at all."""
-        from safetensors.torch import save_file
+        """Write one safetensors file; it appears whole or not at all.
 
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        names = torch.frombuffer(bytearray(json.dumps(self.identities).encode()), dtype=torch.uint8)
-        partial = path.with_name(path.name + ".partial")
-        metadata = {"format": "proxylesskd-classifier-1", "provenance": json.dumps(self.provenance)}
-        save_file({**self._tensors(), "identities": names}, partial, metadata)
-        partial.chmod(0o666 & ~umask())  # safetensors makes private files
-        partial.replace(path)
+        Raises:
+            UserError: it cannot be written.
+        """
+        names = Names.pack(self.identities)
+        tensors = {**self._tensors(), "identities": names.text, "identity_ends": names.ends}
+        layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+        metadata = {"format": _FORMAT, "provenance": json.dumps(self.provenance)}
+        with TensorWriter(Path(path), layout, metadata) as file:
+            for name, tensor in tensors.items():
+                for start in range(0, len(tensor), BLOCK):
+                    file.put(name, start, tensor[start : start + BLOCK])
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Return the rows and, where there is one, the projection, on the CPU."""
-        tensors = {"rows": self.rows, "projection": self.projection}
-        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items() if tensor is not None}
+        """Return what the rows consist of and, where there is one, the projection."""
+        return parts(self.stored) | ({} if self.projection is None else {"projection": self.projection})
 
     @classmethod
     def load(cls, path: str | Path) -> InheritedClassifier:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote; the rows of a large file stay there, and are mapped.
 
         Raises:
             UserError: the file is missing, damaged or no classifier.
         """
-        tensors, metadata = _read(Path(path))
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(
+                f"expected a classifier file, found nothing at '{path}'; make one with 'proxylesskd inherit'"
+            )
+        tensors, metadata = map_tensors(path)
+        rows = joined(tensors)
         try:
-            identities = json.loads(bytes(tensors["identities"].numpy()))
+            identities = names_from(tensors["identities"], tensors.get("identity_ends"))
             provenance = json.loads(metadata["provenance"])
-        except (KeyError, ValueError) as error:
+            if rows is None or not isinstance(provenance, dict):
+                raise KeyError("rows")
+        except (KeyError, ValueError, RecursionError) as error:
             raise UserError(
                 f"expected a classifier made by 'proxylesskd inherit' at '{path}', found a file without "
                 f"identities and provenance; make one with 'proxylesskd inherit'"
             ) from error
-        return cls(tensors["rows"], identities, provenance, tensors.get("projection"))
+        projection = tensors.get("projection")
+        projection = None if projection is None else projection.clone()
+        if sum(tensor.nbytes for tensor in parts(rows).values()) < MAPPED_FROM:
+            return cls(rows if isinstance(rows, Tensor) else in_memory(rows), identities, provenance, projection)
+        _check_shapes(rows, identities)
+        _check_projection(projection, rows.shape[1])
+        even = check_rows(rows, identities)
+        if isinstance(rows, Tensor) and not (even and rows.dtype == torch.float32):
+            rows = unit(rows)
+        return cls._of(rows, identities, provenance, projection)
 
     def describe(self) -> dict[str, Any]:
         """Return what ``classifier.json`` of a run says: hash, size, provenance."""
-        count, dim = self.rows.shape
+        count, dim = self.stored.shape
         return {
             "fingerprint": self.fingerprint,
             "identities": count,
             "dim": dim,
             "teacher_dim": self.teacher_dim,
+            "store": self.store,
             "provenance": self.provenance,
         }
 
 
-def _unit(rows: Tensor) -> Tensor:
-    """Normalise rows, but leave those of unit length alone: read back from a file they keep every bit."""
-    norms = rows.norm(dim=1, keepdim=True)  # [C, 1]
-    return torch.where((norms - 1).abs() < 1e-6, rows, rows / norms)
-
-
-def _check(rows: Tensor, identities: Sequence[str]) -> None:
-    if rows.ndim != 2 or not rows.is_floating_point() or rows.shape[0] < 2:
+def _check_shapes(rows: Rows, identities: Sequence[str]) -> None:
+    if isinstance(rows, Tensor) and not rows.is_floating_point():
+        raise UserError(f"expected floating-point rows [C >= 2, D], found {tuple(rows.shape)} {rows.dtype}")
+    if len(rows.shape) != 2 or rows.shape[0] < 2:
         raise UserError(f"expected floating-point rows [C >= 2, D], found {tuple(rows.shape)} {rows.dtype}")
     if len(identities) != rows.shape[0]:
         raise UserError(
             f"expected one identity a row, found {rows.shape[0]} rows and {len(identities)} identities; "
             "the label list does not belong to this classifier"
         )
-    if len(set(identities)) != len(identities):
-        twice = next(name for name in identities if list(identities).count(name) > 1)
-        raise UserError(f"expected distinct identities, found '{twice}' more than once; rename or merge them")
-    norms = rows.float().norm(dim=1)
-    bad = (~torch.isfinite(norms) | (norms < 1e-6)).nonzero().flatten().tolist()
-    if bad:
-        raise UserError(
-            f"expected finite rows that are not zero, found {len(bad)} others, first row {bad[0]} "
-            f"('{identities[bad[0]]}'); leave these identities out"
-        )
+    repeated = twice(identities)
+    if repeated is not None:
+        raise UserError(f"expected distinct identities, found '{repeated}' more than once; rename or merge them")
 
 
 def _check_projection(projection: Tensor | None, dim: int) -> None:
@@ -183,15 +263,3 @@ def _check_projection(projection: Tensor | None, dim: int) -> None:
         raise UserError(
             f"expected a projection [T >= {dim}, {dim}] onto rows of dimension {dim}, found {tuple(projection.shape)}"
         )
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise UserError(f"expected a classifier file, found nothing at '{path}'; make one with 'proxylesskd inherit'")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f"expected a safetensors file at '{path}', found a damaged or foreign one: {error}") from error

@@ -167,12 +167,22 @@ def block(rows: Rows, start: int, stop: int, dtype: torch.dtype, out: Tensor | N
     return part if part.dtype == dtype else _converted(part, dtype, out)
 
 
-def gather(rows: Rows, indices: Tensor, dtype: torch.dtype) -> Tensor:
+def part(rows: Rows, start: int, stop: int) -> Rows:
+    """Return rows ``start … stop - 1`` as they are stored, without a copy."""
+    here = slice(start, stop)
+    if isinstance(rows, Int8Rows):
+        return Int8Rows(rows.codes[here], rows.scales[here], rows.fine[here])
+    if isinstance(rows, Bfloat16Rows):
+        return Bfloat16Rows(rows.codes[here], rows.fine[here], rows.steps[here])
+    return rows[here]
+
+
+def gather(rows: Rows, indices: Tensor | slice, dtype: torch.dtype) -> Tensor:
     """Return ``[n, D]`` rows ``indices`` in ``dtype``, as exactly as they are stored.
 
     Args:
         rows: ``[C, D]``.
-        indices: ``[n] int64`` in [0, C).
+        indices: ``[n] int64`` in [0, C), or a slice of them.
         dtype: float32 or float64.
     """
     if isinstance(rows, Int8Rows):

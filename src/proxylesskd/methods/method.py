@@ -21,6 +21,7 @@ class Batch:
         images: ``[B, 3, H, W] float32``, augmented and normalised for the student.
         labels: ``[B] int64``, rows of the classifier.
         indices: ``[B] int64``, positions in the source, for reports and caches.
+        step: number of the update, from 0.
         progress: fraction of the training that is done, in [0, 1), for schedules within a method.
         teacher_embeddings: ``[B, D] float32`` unit vectors, only when the method asked for them.
     """
@@ -28,6 +29,7 @@ class Batch:
     images: Tensor
     labels: Tensor
     indices: Tensor
+    step: int = 0
     progress: float = 0.0
     teacher_embeddings: Tensor | None = None
 

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from proxylesskd.classifier.classifier import InheritedClassifier
+from proxylesskd.losses.engines.chunked import Chunked
+from proxylesskd.losses.engines.engine import Engine
+from proxylesskd.losses.engines.neighbours import Neighbours
 from proxylesskd.losses.frozen_softmax import margin_softmax
 from proxylesskd.losses.margin import Margin
+from proxylesskd.losses.rows import Rows
 from proxylesskd.methods.method import Batch
+from proxylesskd.models.modes import evaluating
+
+
+class Frozen(Protocol):
+    """What the method must know of a classifier, whole or a part of it."""
+
+    @property
+    def stored(self) -> Rows:
+        """``[C, D]`` rows of unit length."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of rows and names."""
+        ...
+
+    def expect(self, fingerprint: str) -> None:
+        """Stop if this is not the classifier that ``fingerprint`` names."""
+        ...
 
 
 class Proxyless:
@@ -18,10 +42,13 @@ class Proxyless:
 
     Args:
         student: ``[B, 3, H, W] -> [B, D]``, D being the classifier's dimension.
-        classifier: the inherited rows, ``[C, D]``.
+        classifier: the inherited rows, ``[C, D]``; with ``engine = Sharded(…)`` this process's part of them, see
+            :class:`proxylesskd.classifier.shard.ClassifierShard`.
         margin: on the cosine with the own row.
         scale: ``s`` of the softmax.
         engine: see :func:`proxylesskd.losses.frozen_softmax.margin_softmax`.
+        smoothing: of the labels, ``ε`` in [0, 1).
+        gap_every: steps between two comparisons of an approximate engine with the exact loss; 0 for none.
     """
 
     needs: frozenset[str] = frozenset()
@@ -29,32 +56,65 @@ class Proxyless:
     def __init__(
         self,
         student: nn.Module,
-        classifier: InheritedClassifier,
+        classifier: Frozen,
         *,
         margin: Margin,
         scale: float = 64.0,
-        engine: str = "auto",
+        engine: str | Engine = "auto",
+        smoothing: float = 0.0,
+        gap_every: int = 0,
     ) -> None:
         self.student = student
         self.classifier = classifier
-        self.margin, self.scale, self.engine = margin, scale, engine
+        self.margin, self.scale, self.engine, self.smoothing = margin, scale, engine, smoothing
+        self.gap_every = gap_every
+        self._mean_row: Tensor | None = None
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean margin softmax through the frozen rows, and the accuracy without margin."""
+        """Return the mean margin softmax through the frozen rows, and the accuracy without margin.
+
+        With an approximate engine, some steps also tell how far it is from the exact loss, see
+        :meth:`proxylesskd.losses.engines.neighbours.Neighbours.gap`.
+        """
         embeddings = self.student(batch.images)  # [B, D]
-        losses, correct = margin_softmax(
-            embeddings, self.classifier.rows, batch.labels, margin=self.margin, scale=self.scale, engine=self.engine
+        losses, correct = self._softmax(embeddings, batch.labels, self.engine)
+        told = {"loss": losses.mean(), "accuracy": correct.float().mean()}
+        if isinstance(self.engine, Neighbours) and self.gap_every > 0 and batch.step % self.gap_every == 0:
+            # a second look at the batch must not move the margin's state
+            with evaluating(self.margin) if isinstance(self.margin, nn.Module) else nullcontext():
+                told |= self.engine.gap(embeddings, lambda x, engine: self._softmax(x, batch.labels, engine)[0])
+        return told
+
+    def _softmax(self, embeddings: Tensor, labels: Tensor, engine: str | Engine) -> tuple[Tensor, Tensor]:
+        return margin_softmax(
+            embeddings,
+            self.classifier.stored,
+            labels,
+            margin=self.margin,
+            scale=self.scale,
+            engine=engine,
+            smoothing=self.smoothing,
+            mean_row=self._mean(embeddings.device) if self.smoothing > 0 else None,
         )
-        return {"loss": losses.mean(), "accuracy": correct.float().mean()}
+
+    def _mean(self, device: torch.device) -> Tensor:
+        """Return ``[D]``, the mean of all rows, taken once: they never move."""
+        if self._mean_row is None or self._mean_row.device != device:
+            engine = Chunked() if isinstance(self.engine, str) else self.engine
+            self._mean_row = engine.mean_row(self.classifier.stored, torch.float32)
+        return self._mean_row
 
     def trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Name the student's parameters; the classifier has none."""
         return self.student.named_parameters()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing but the classifier's fingerprint: the rows never change."""
-        return {"classifier": self.classifier.fingerprint}
+        """Return the classifier's fingerprint, for the rows never change, and what the margin has learned."""
+        state = self.margin.state_dict() if isinstance(self.margin, nn.Module) else {}
+        return {"classifier": self.classifier.fingerprint, "margin": dict(state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint that was trained through other rows."""
+        """Restore the margin's state; refuse a checkpoint that was trained through other rows."""
         self.classifier.expect(state["classifier"])
+        if isinstance(self.margin, nn.Module):
+            self.margin.load_state_dict(state.get("margin", {}))

@@ -22,13 +22,13 @@ class Meter:
 
     Attributes:
         sums: of every scalar that the method returned.
-        steps: that are in the sums; skipped steps are not.
+        steps: that are in each sum; skipped ones are not, nor those that a scalar was not returned for.
         images: seen since the last row.
         busy: seconds spent on them, without checks and checkpoints.
     """
 
     sums: dict[str, float] = field(default_factory=dict)
-    steps: int = 0
+    steps: dict[str, int] = field(default_factory=dict)
     images: int = 0
     busy: float = 0.0
 
@@ -36,11 +36,11 @@ class Meter:
         """Add the scalars of one step."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.steps += 1
+            self.steps[name] = self.steps.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
         """Return the mean of every scalar since the last row; nothing when every step was skipped."""
-        return {name: total / self.steps for name, total in self.sums.items()}
+        return {name: total / self.steps[name] for name, total in self.sums.items()}
 
     def rate(self) -> float:
         """Return images per second."""

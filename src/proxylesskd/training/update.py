@@ -88,7 +88,7 @@ def to_batch(
     inputs = prepare(images, indices, step)
     if channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return Batch(inputs, labels, indices, progress=step / steps, teacher_embeddings=embeddings)
+    return Batch(inputs, labels, indices, step, step / steps, teacher_embeddings=embeddings)
 
 
 def update(

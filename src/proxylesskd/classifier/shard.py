@@ -1,0 +1,44 @@
+"""One process's part of a classifier whose rows are split over all of them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from proxylesskd.classifier.classifier import InheritedClassifier
+from proxylesskd.errors import UserError
+from proxylesskd.losses.engines.sharded import shard
+from proxylesskd.losses.rows import Rows, part
+
+
+class ClassifierShard(nn.Module):
+    """Consecutive rows, which alone move to this process's device; the whole classifier stays where it is.
+
+    Args:
+        classifier: the whole one.
+        rank: of this process.
+        world: number of processes, at most one for each row.
+
+    Attributes:
+        fingerprint: of the whole classifier.
+
+    Raises:
+        UserError: there are more processes than rows.
+    """
+
+    def __init__(self, classifier: InheritedClassifier, rank: int, world: int) -> None:
+        super().__init__()
+        if world > len(classifier.identities):
+            raise UserError(f"expected at least one row a process, found {len(classifier.identities)} for {world}")
+        rows = part(classifier.stored, *shard(len(classifier.identities), rank, world))
+        self.fingerprint = classifier.fingerprint
+        self.expect = classifier.expect
+        self._kind = type(rows)
+        for name, tensor in ({"rows": rows} if isinstance(rows, Tensor) else vars(rows)).items():
+            self.register_buffer(name, tensor)
+
+    @property
+    def stored(self) -> Rows:
+        """``[C / world, D]``, the rows of this process as they are stored."""
+        if issubclass(self._kind, Tensor):
+            return self.get_buffer("rows")
+        return self._kind(**dict(self.named_buffers()))

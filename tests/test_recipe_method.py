@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from proxylesskd.classifier.classifier import InheritedClassifier
+from proxylesskd.errors import UserError
+from proxylesskd.losses.adaptive_margin import AdaFace
+from proxylesskd.losses.margin import Combined
+from proxylesskd.methods.method import Batch
+from proxylesskd.recipe import load_recipe
+from proxylesskd.recipe_method import margin_of, proxyless_of
+from tests.faces import tiny_student
+
+
+def classifier() -> InheritedClassifier:
+    torch.manual_seed(0)
+    return InheritedClassifier(torch.randn(40, 6), [str(i) for i in range(40)], {})
+
+
+def batch(step: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    return Batch(torch.randn(5, 3, 14, 14, generator=generator), torch.tensor([0, 3, 3, 8, 1]), torch.arange(5), step)
+
+
+def loss_of(overrides: list[str], folder: Path, step: int = 0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    recipe = load_recipe(None, ["method.m=0.3", "method.scale=16", *overrides])
+    return proxyless_of(recipe, tiny_student(6), classifier(), folder, quiet=True).step(batch(step))
+
+
+def test_margins_get_their_settings() -> None:
+    found = margin_of(load_recipe(None, ["method.margin=combined", "method.m=0.2", "method.m1=1.2", "method.m3=0.1"]))
+    assert found == Combined(1.2, 0.2, 0.1)
+    adaface = margin_of(load_recipe(None, ["method.margin=adaface", "method.m=0.4", "method.concentration=0.5"]))
+    assert isinstance(adaface, AdaFace)
+    assert adaface.concentration == 0.5
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference", "chunked", "sharded"])
+def test_exact_engines_give_one_loss(engine: str, tmp_path: Path) -> None:
+    expected = loss_of(["method.engine=reference", "method.smoothing=0.1"], tmp_path)
+    found = loss_of([f"method.engine={engine}", "method.smoothing=0.1"], tmp_path)
+    torch.testing.assert_close(found, expected)
+    assert set(found) == {"loss", "accuracy"}
+
+
+def test_neighbours_tell_their_gap_now_and_then(tmp_path: Path) -> None:
+    settings = ["method.engine=neighbours", "method.neighbours=10", "method.sample=0.1", "method.gap_every=3"]
+    told = loss_of(settings, tmp_path, step=3)
+    assert 0.5 < float(told["neighbours_gradient_cosine"]) <= 1.0
+    expected = float(loss_of(["method.engine=reference"], tmp_path)["loss"])
+    assert float(told["loss"] - told["neighbours_loss_gap"]) == pytest.approx(expected, rel=1e-5)
+    assert (tmp_path / "nearest").is_dir()
+    assert "neighbours_loss_gap" not in loss_of(settings, tmp_path, step=4)
+
+
+def test_a_look_at_the_gap_leaves_the_margin_as_it_was(tmp_path: Path) -> None:
+    settings = ["method.engine=neighbours", "method.neighbours=10", "method.margin=adaface"]
+    torch.manual_seed(0)
+    states = []
+    for gap_every in (0, 1):
+        recipe = load_recipe(None, [*settings, f"method.gap_every={gap_every}"])
+        torch.manual_seed(0)
+        method = proxyless_of(recipe, tiny_student(6), classifier(), tmp_path, quiet=True)
+        method.step(batch())
+        states.append(method.state_dict()["margin"])
+    assert states[0]["mean"] != 20.0
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_margins_state_comes_back(tmp_path: Path) -> None:
+    recipe = load_recipe(None, ["method.margin=curricularface"])
+    first = proxyless_of(recipe, tiny_student(6), classifier(), tmp_path)
+    first.step(batch())
+    second = proxyless_of(recipe, tiny_student(6), classifier(), tmp_path)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.state_dict()["margin"]["t"], first.state_dict()["margin"]["t"])
+    assert float(first.state_dict()["margin"]["t"]) != 0.0
+
+
+def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'chunked'"):
+        loss_of(["method.engine=chunkd"], tmp_path)
