@@ -155,6 +155,16 @@ def test_embeddings_of_autocast() -> None:
     assert found.item() == pytest.approx(exact.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["reference", "chunked"])
+def test_autocast_does_not_reach_the_cosines(engine: str) -> None:
+    embeddings, rows, labels = problem(6, 50, 16, target=0.3)
+    given = (embeddings.float(), rows.float(), labels)
+    expected = loss_and_gradient(*given, ArcFace(), engine, smoothing=0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss_and_gradient(*given, ArcFace(), engine, smoothing=0.1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_smoothing_that_cannot_be_meant() -> None:
     embeddings, rows, labels = problem(3, 5, 4)
     with pytest.raises(UserError, match=r"label smoothing in \[0, 1\)"):

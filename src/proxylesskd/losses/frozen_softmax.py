@@ -59,6 +59,21 @@ def margin_softmax(
             no device synchronisation), or the engine is unknown.
     """
     _check(embeddings, rows, labels, scale, smoothing)
+    # Within autocast a product of float32 would be one of bfloat16: cosines of two digits.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return _margin_softmax(embeddings, rows, labels, margin, scale, engine, smoothing, mean_row)
+
+
+def _margin_softmax(
+    embeddings: Tensor,
+    rows: Rows,
+    labels: Tensor,
+    margin: Margin,
+    scale: float,
+    engine: str | Engine,
+    smoothing: float,
+    mean_row: Tensor | None,
+) -> tuple[Tensor, Tensor]:
     compute = torch.promote_types(embeddings.dtype, torch.float32)  # bf16 embeddings of autocast: sums in float32
     unit = F.normalize(embeddings.to(compute), dim=1)  # [B, D]
     chosen = engine_for(engine, unit, rows) if isinstance(engine, str) else engine
@@ -70,12 +85,12 @@ def margin_softmax(
     own = chosen.own(rows, labels, torch.float64)  # [B, D]
     cosine = (wide * own).sum(dim=1) / norms.clamp_min(1e-12)  # [B]
     margined = margin(cosine, norms)
-    if smoothing > 0 and margined.bend is not None:
-        raise UserError("expected no label smoothing with a margin that bends hard negatives; set smoothing to 0")
     lse, best = chosen.negatives(unit, rows, labels, scale, margined.bend)
     target = scale * margined.target
     losses = F.softplus(lse.double() - target)
     if smoothing > 0:
+        if margined.bend is not None:
+            raise UserError("expected no label smoothing with a margin that bends hard negatives; set smoothing to 0")
         mean = chosen.mean_row(rows, compute) if mean_row is None else mean_row.to(compute)
         everywhere = scale * (unit @ mean) + (target - scale * cosine) / chosen.count(rows)  # [B] mean logit
         losses = losses + smoothing * (target - everywhere)
