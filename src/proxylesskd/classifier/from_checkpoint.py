@@ -74,7 +74,7 @@ def read_head(
     own = own_classifier(path)
     if own is not None:
         classifier = InheritedClassifier.load(own)
-        return Head(classifier.rows, "classifier of proxylesskd", "rows", [own.name], 0, classifier.identities)
+        return Head(classifier.rows, "classifier of proxylesskd", "rows", [own.name], 0, list(classifier.identities))
     path = _only_set(path).files[0] if path.is_dir() else existing_file(path)
     group = set_of(path)
     found = read_shards(group, key, count) if group is not None else _read_file(path, key, count, dim)
@@ -132,8 +132,9 @@ def own_classifier(path: Path) -> Path | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as tensors:
-            return file if {"rows", "identities"} <= set(tensors.keys()) else None
+        with safe_open(file, framework="np") as tensors:
+            names = set(tensors.keys())
+            return file if "identities" in names and names & {"rows", "codes"} else None
     except (SafetensorError, OSError):
         return None  # whoever reads it says what is wrong with it
 
