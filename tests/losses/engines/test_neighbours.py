@@ -155,6 +155,21 @@ def test_duplicates_never_push_each_other(world: tuple[Tensor, Tensor, Tensor, N
     assert pairs == {(0, 3), (1, 7), (0, 7), (1, 3)}
 
 
+@pytest.mark.parametrize("scale", [64.0, 300.0])
+def test_a_sample_that_meets_nobody_stays_where_it_is(
+    world: tuple[Tensor, Tensor, Tensor, NearestRows], scale: float
+) -> None:
+    unit, rows, _, table = world
+    engine = Neighbours(table.first(1), sample=0.0)
+    assert {int(row) for row in engine.choose(torch.tensor([3])).near} == {3, 7}
+    for dtype in (torch.float32, torch.float64):
+        losses, gradient = loss_and_gradient(
+            unit[:1].to(dtype), rows.to(dtype), torch.tensor([3]), ArcFace(), engine, scale
+        )
+        assert float(losses) < 1e-6
+        assert not gradient.any()
+
+
 def test_what_is_chosen(world: tuple[Tensor, Tensor, Tensor, NearestRows]) -> None:
     _, _, labels, table = world
     chosen = Neighbours(table, sample=0.1).choose(labels)
@@ -220,8 +235,9 @@ def test_the_gap_is_that_of_losses_and_gradients(world: tuple[Tensor, Tensor, Te
         target = torch.cos(torch.acos(cosine[own]) + 0.3)
         exact.append(F.cross_entropy(20.0 * cosine.index_put((torch.tensor(own),), target), torch.tensor(own)))
     (truth,) = torch.autograd.grad(torch.stack(exact).sum(), leaf)
+    difference = (found - torch.stack(exact).detach()).mean()
     cosines = [float(a @ b / (a.norm() * b.norm())) for a, b in zip(gradient, truth, strict=True)]
-    assert float(gap["neighbours_loss_gap"]) == pytest.approx(float((found - torch.stack(exact)).mean()), rel=1e-6)
+    assert float(gap["neighbours_loss_gap"]) == pytest.approx(float(difference), rel=1e-6)
     assert float(gap["neighbours_gradient_cosine"]) == pytest.approx(float(np.mean(cosines)), rel=1e-6)
     assert 0.5 < float(gap["neighbours_gradient_cosine"]) < 0.99999
 
