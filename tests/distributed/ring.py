@@ -14,7 +14,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-_PRELOADED = ["proxylesskd.runs", "proxylesskd.evaluation", "proxylesskd.training.loop", "tests.training.pieces"]
+# torch's optimisers import the last one when they are first made.
+_PRELOADED = [
+    "proxylesskd.runs",
+    "proxylesskd.evaluation",
+    "proxylesskd.training.loop",
+    "tests.training.pieces",
+    "torch._dynamo",
+]
 
 
 def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:

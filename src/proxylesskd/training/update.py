@@ -122,7 +122,8 @@ def update(
     if state.world > 1:
         average_gradients(state.parameters)
     totals["grad_norm"] = nn.utils.clip_grad_norm_(state.parameters, clip or math.inf)
-    values, own_loss = _numbers(totals, state.world)
+    seen: list[int] = torch.cat(indices).tolist()
+    values, own_loss, images = _numbers(totals, len(seen), state.world)
     finite = math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])
     if finite:
         set_rate(state.optimiser, lr)
@@ -130,8 +131,7 @@ def update(
     else:
         for tensor, value in zip(statistics, before, strict=True):
             tensor.copy_(value)
-    seen: list[int] = torch.cat(indices).tolist()
-    return Outcome(values, finite, seen if finite else _suspects(own_loss, seen), state.world * len(seen))
+    return Outcome(values, finite, seen if finite else _suspects(own_loss, seen), images)
 
 
 def running_statistics(network: nn.Module) -> list[Tensor]:
@@ -170,12 +170,18 @@ def _move(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def _numbers(scalars: Mapping[str, Tensor], world: int) -> tuple[dict[str, float], float]:
-    """Return the means over all processes, and this one's own loss, in one transfer from the device."""
+def _numbers(scalars: Mapping[str, Tensor], images: int, world: int) -> tuple[dict[str, float], float, int]:
+    """Return the means over all processes, this one's own loss, and all images, in one transfer from the device."""
     own = torch.stack([value.detach().float().reshape(()) for value in scalars.values()])
+    own = torch.cat((own, own.new_tensor([images])))
     means = averaged(own) if world > 1 else own
-    *numbers, own_loss = torch.cat((means, own[list(scalars).index("loss")].reshape(1))).tolist()
-    return dict(zip(scalars, numbers, strict=True)), own_loss
+    *numbers, share, own_loss = torch.cat((means, own[list(scalars).index("loss")].reshape(1))).tolist()
+    if share != images:
+        raise UserError(
+            f"expected every process to bring equally many images, found {images} here and {share:g} on average; "
+            "let batches(start, stop) share them out evenly"
+        )
+    return dict(zip(scalars, numbers, strict=True)), own_loss, world * images
 
 
 def _suspects(own_loss: float, seen: list[int]) -> list[int]:
