@@ -11,6 +11,7 @@ from proxylesskd.losses.adaptive_margin import AdaFace
 from proxylesskd.losses.margin import Combined
 from proxylesskd.methods.method import Batch
 from proxylesskd.recipe import load_recipe
+from proxylesskd.recipe_fit import shaping
 from proxylesskd.recipe_method import margin_of, proxyless_of
 from tests.faces import tiny_student
 
@@ -84,3 +85,14 @@ def test_a_margins_state_comes_back(tmp_path: Path) -> None:
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'chunked'"):
         loss_of(["method.engine=chunkd"], tmp_path)
+
+
+def test_a_run_may_go_on_through_another_exact_engine_but_not_through_other_neighbours() -> None:
+    def settings_of(*overrides: str) -> dict[str, object]:
+        return shaping(load_recipe(None, overrides))
+
+    assert settings_of("method.engine=chunked", "method.neighbours=9") == settings_of("method.engine=sharded")
+    assert settings_of("method.engine=neighbours") != settings_of("method.engine=auto")
+    near = settings_of("method.engine=neighbours", "method.sample=0.1")
+    assert near != settings_of("method.engine=neighbours", "method.sample=0.2")
+    assert near == settings_of("method.engine=neighbours", "method.sample=0.1", "method.gap_every=5")

@@ -90,7 +90,7 @@ def fit_recipe(
             checkpoints=out / "checkpoints",
             checkpoint_every=plan.checkpoint_every,
             resume=resume,
-            settings=_shaping(recipe),
+            settings=shaping(recipe),
             log=log,
             log_every=plan.log_every,
             check=check,
@@ -164,7 +164,7 @@ def _to_device(method: Method, device: torch.device) -> None:
             part.data = part.data.to(device)
 
 
-def _shaping(recipe: Recipe) -> dict[str, Any]:
+def shaping(recipe: Recipe) -> dict[str, Any]:
     """Return what must be equal when a run is resumed: all but the things that leave its result as it is."""
     settings = recipe.to_dict()
     for section, key in (
@@ -172,9 +172,12 @@ def _shaping(recipe: Recipe) -> dict[str, Any]:
         ("data", "check"),
         ("data", "check_root"),
         ("method", "teacher"),
-        ("method", "engine"),
+        ("method", "gap_every"),
     ):
         settings[section].pop(key)
+    if recipe.method.engine != "neighbours":  # all others give the same loss
+        for key in ("engine", "neighbours", "sample"):
+            settings["method"].pop(key)
     for key in ("log_every", "check_every", "checkpoint_every"):
         settings["train"].pop(key)
     return settings
