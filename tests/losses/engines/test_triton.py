@@ -59,7 +59,7 @@ def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_plan, "_BUDGET", 2 * 96 * 128)  # 128 rows at a time up to 96 samples and dimensions
+    monkeypatch.setattr(triton_plan, "_BUDGET", 1 << 15)  # one or a few tiles of 64 rows at a time
 
 
 def as_multiplied(rows: Rows) -> Tensor:
@@ -103,11 +103,15 @@ def negatives(
     return lse.detach().cpu().numpy(), gradient.cpu().numpy(), best.cpu().numpy()
 
 
-def agree(found: tuple[np.ndarray, ...], exact: tuple[np.ndarray, ...]) -> None:
-    np.testing.assert_allclose(found[0], exact[0], atol=5e-5)
-    # what is left is the rounding of exponentials to bfloat16: at most 2^-9, and mostly of either sign
-    assert np.linalg.norm(found[1] - exact[1]) < 2.5e-3 * np.linalg.norm(exact[1])
-    np.testing.assert_allclose(found[2], exact[2], atol=1e-6)
+def agree(found: tuple[np.ndarray, ...], exact: tuple[np.ndarray, ...]) -> bool:
+    errors = {
+        "lse": np.abs(found[0] - exact[0]).max(),
+        "gradient": np.linalg.norm(found[1] - exact[1]) / np.linalg.norm(exact[1]),
+        "best": np.abs(found[2] - exact[2]).max(),
+    }
+    print(errors)
+    # what is left of the gradient's error is the rounding of exponentials to bfloat16: at most 2^-9, of either sign
+    return bool(errors["lse"] < 5e-5 and errors["gradient"] < 2.5e-3 and errors["best"] < 1e-6)
 
 
 def near(batch: int, count: int, dim: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +129,7 @@ def test_however_rows_are_stored(store: str, small_chunks: None) -> None:
     unit, rows, labels = near(33, 301, 70)
     assert len(labels.unique()) < 33
     kept = STORES[store](rows)
-    agree(negatives(unit, kept, labels, 64.0), plain_sums(unit, kept, labels, 64.0, None))
+    assert agree(negatives(unit, kept, labels, 64.0), plain_sums(unit, kept, labels, 64.0, None))
 
 
 @needs_triton
@@ -135,7 +139,7 @@ def test_however_rows_are_stored(store: str, small_chunks: None) -> None:
 def test_shapes_that_fit_no_tile(batch: int, count: int, dim: int, small_chunks: None) -> None:
     unit, rows, labels = near(batch, count, dim, seed=count)
     kept = rows.bfloat16()
-    agree(negatives(unit, kept, labels, 32.0), plain_sums(unit, kept, labels, 32.0, None))
+    assert agree(negatives(unit, kept, labels, 32.0), plain_sums(unit, kept, labels, 32.0, None))
 
 
 @needs_triton
@@ -145,7 +149,7 @@ def test_bent_negatives(store: str, scale: float, small_chunks: None) -> None:
     unit, rows, labels = near(21, 203, 24, seed=4)
     kept = STORES[store](rows)
     bend = Bend(torch.linspace(-0.2, 0.3, 21).to(DEVICE), torch.tensor(0.375, device=DEVICE))
-    agree(negatives(unit, kept, labels, scale, bend), plain_sums(unit, kept, labels, scale, bend))
+    assert agree(negatives(unit, kept, labels, scale, bend), plain_sums(unit, kept, labels, scale, bend))
 
 
 @needs_triton
@@ -161,7 +165,7 @@ def test_a_large_scale_neither_overflows_nor_loses_the_negatives(scale: float, s
     labels, kept = torch.arange(6) * 7, rows.bfloat16()
     exact = plain_sums(unit, kept, labels, scale, None)
     assert np.all(sign * exact[0] > 0.4 * scale)
-    agree(negatives(unit, kept, labels, scale), exact)
+    assert agree(negatives(unit, kept, labels, scale), exact)
 
 
 @needs_triton
@@ -262,8 +266,8 @@ def test_the_kernels_compile_for_tensor_cores(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 32, 100, 512, 2048, 8192])
 @pytest.mark.parametrize("dim", [3, 128, 512, 1000])
-@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0), (12, 0), None])
-def test_a_plan_bounds_the_memory(batch: int, dim: int, capability: tuple[int, int] | None) -> None:
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0), (12, 0)])
+def test_a_plan_bounds_the_memory(batch: int, dim: int, capability: tuple[int, int]) -> None:
     for count in (1, 1000, 360_000, 10_000_000):
         plan = triton_plan.plan_for(batch, count, dim, capability, 132)
         assert plan.chunk % plan.cosines.columns == 0
@@ -272,11 +276,21 @@ def test_a_plan_bounds_the_memory(batch: int, dim: int, capability: tuple[int, i
         exponentials, sums_ = 2 * batch * plan.chunk, 8 * batch * plan.chunk // plan.cosines.columns
         weighted, converted = 4 * plan.splits * batch * dim, 2 * plan.chunk * dim
         if batch * dim <= 1 << 22:
-            assert exponentials + sums_ + weighted + converted < 60e6
-        assert exponentials <= 20 << 20
+            assert exponentials + sums_ + weighted + converted < 62e6
+        assert exponentials + converted <= 42 << 20
         # no chunk is mostly empty
         chunks = -(-count // plan.chunk)
         assert chunks * plan.chunk - count <= chunks * plan.cosines.columns
+
+
+def test_a_plan_occupies_the_machine() -> None:
+    """A hundredth of the last wave may be idle on 132 multiprocessors, two programs each; the second kernel has one."""
+    for batch in (128, 256, 512, 1024, 4096):
+        plan = triton_plan.plan_for(batch, 1_000_000, 512, (9, 0), 132)
+        programs = plan.chunk // plan.cosines.columns * -(-batch // plan.cosines.samples)
+        assert programs / (264 * math.ceil(programs / 264)) > 0.96, batch
+        second = plan.splits * -(-batch // plan.weights.samples) * -(-512 // plan.weights.columns)
+        assert second / (132 * math.ceil(second / 132)) > 0.9, batch
 
 
 def test_gpus_without_bfloat16_are_refused() -> None:
@@ -317,9 +331,9 @@ def test_cuda_large(store: str) -> None:
 
 @needs_triton
 @needs_cuda
-@pytest.mark.parametrize("count", [360_000, 2_000_000])
-def test_cuda_memory_beyond_the_rows(count: int) -> None:
-    rows = torch.randn(count, 512, dtype=torch.bfloat16, device=DEVICE).div_(math.sqrt(512))
+@pytest.mark.parametrize(("count", "dtype"), [(360_000, torch.float32), (2_000_000, torch.bfloat16)])
+def test_cuda_memory_beyond_the_rows(count: int, dtype: torch.dtype) -> None:
+    rows = torch.randn(count, 512, dtype=dtype, device=DEVICE).div_(math.sqrt(512))
     unit = F.normalize(torch.randn(512, 512, device=DEVICE))
     labels = torch.randint(count, (512,), device=DEVICE)
     torch.cuda.synchronize()

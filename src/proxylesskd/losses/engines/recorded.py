@@ -75,7 +75,7 @@ class _Recording:
 
     def _compile(self, scale: float) -> None:
         """Run once outside of the graph, on a stream of its own as PyTorch asks for before a recording."""
-        side = torch.cuda.Stream(self.unit.device)
+        side = torch.cuda.Stream(self.unit.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self.unit.device))
         with torch.cuda.stream(side):
             sums(self.unit, self.rows, self.labels, scale, self.bend)

@@ -9,7 +9,8 @@ bits. It can therefore be recorded in a CUDA graph, after one call outside of it
 :class:`proxylesskd.losses.engines.recorded.Recorded` does so.
 
 Beyond the rows a pass over chunks of ``c`` rows takes ``2 B c`` bytes of exponentials, ``4 splits B D`` of partial
-sums, and ``2 c D`` where rows are converted: under 60 MB for 4 million embedding numbers ``B D`` or fewer.
+sums, and ``2 c D`` where rows are converted: under 62 MB, whatever C is, while ``B D`` is 4 million or less. To these
+come a few ``[B, D]``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))  # what triton.
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def rounded(values: tl.tensor) -> tl.tensor:
     """Round float32 to bfloat16, to nearest even; the interpreter would cut off, so there it is spelled out."""
     if INTERPRETED:
@@ -29,7 +29,7 @@ def rounded(values: tl.tensor) -> tl.tensor:
     return values.to(tl.bfloat16)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def products(
     unit: tl.tensor,
     rows: tl.tensor,
@@ -56,7 +56,7 @@ def products(
     return total
 
 
-@triton.jit(do_not_specialize=["batch", "count", "first"])
+@triton.jit(do_not_specialize=["batch", "count", "first"])  # type: ignore[untyped-decorator]
 def exponentials(
     unit: tl.tensor,  # [B, D] bfloat16
     rows: tl.tensor,  # [>= count, D] bfloat16 or int8, the chunk
@@ -119,7 +119,7 @@ def exponentials(
         tl.store(exps + places[:, None] * width + columns[None, :], rounded(exp), mask=inside[:, None])
 
 
-@triton.jit(do_not_specialize=["batch", "count"])
+@triton.jit(do_not_specialize=["batch", "count"])  # type: ignore[untyped-decorator]
 def weigh_rows(
     exps: tl.tensor,  # [B, width] bfloat16
     rows: tl.tensor,  # [>= count, D] bfloat16 or int8, the chunk

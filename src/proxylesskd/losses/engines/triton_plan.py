@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from proxylesskd.errors import UserError
 
-# A chunk's exponentials, and its rows, in bytes: together within the 50 MB of L2 of a Hopper GPU, so that the second
-# kernel finds there what the first wrote and read, and within 64 MB with the partial sums on every other.
-_BUDGET = 20 << 20
+# A chunk's exponentials and its rows, in bytes: together within the 50 MB of L2 of a Hopper GPU, so that the second
+# kernel finds there what the first wrote and read; and within 64 MB with the partial sums on every GPU.
+_BUDGET = 42 << 20
 _PARTS = 16 << 20  # partial sums, in bytes; more than one part is there only to occupy the machine
+_RESIDENT = 2  # programs of the kernel of exponentials that share a multiprocessor
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,12 @@ def plan_for(batch: int, count: int, dim: int, capability: tuple[int, int] | Non
         UserError: the GPU has no bfloat16 tensor cores.
     """
     cosines, weights = _tiles(batch, dim, capability)
-    most = max(_BUDGET // (2 * max(batch, dim)), cosines.columns)
+    most = _whole_waves(
+        max(_BUDGET // (2 * (batch + dim)) // cosines.columns, 1),
+        _RESIDENT * processors // _cdiv(batch, cosines.samples),
+    )
     # Equal chunks, of whole tiles: every launch is then the same, and the last is not mostly empty.
-    chunk = _up(_cdiv(count, _cdiv(count, most // cosines.columns * cosines.columns)), cosines.columns)
+    chunk = _up(_cdiv(count, _cdiv(count, most * cosines.columns)), cosines.columns)
     tiles = _cdiv(batch, weights.samples) * _cdiv(dim, weights.columns)
     splits = min(processors // tiles, _PARTS // (4 * batch * dim), chunk // weights.depth)
     return Plan(cosines, weights, chunk, max(splits, 1))
@@ -84,14 +88,19 @@ def _tiles(batch: int, dim: int, capability: tuple[int, int] | None) -> tuple[Ti
         )
     samples = 128 if batch > 64 else max(16, 1 << (batch - 1).bit_length())
     dims = 64 if dim <= 64 else 128
-    if capability < (9, 0):
-        # 100 KB of shared memory on the smallest of these (8.6, 8.9): 3 stages of (128 + 128) x 32 take 48 KB.
+    if not (9, 0) <= capability < (12, 0):
+        # 99 KB of shared memory on the smallest of these (8.6, 8.9, 12.0): 3 stages of (128 + 128) x 32 take 48 KB.
         return Tile(samples, 128, 32, warps=8, stages=3), Tile(samples, dims, 32, warps=8, stages=3)
     # Exponentials: 4 warps and 96 KB, so that two programs share a multiprocessor and one multiplies while the other
     # takes exponentials. Weighted rows: nothing to overlap, so the largest tile that 8 warps hold in registers, which
     # reads the exponentials half as often.
     wide = 256 if dim > 128 and samples == 128 else dims
     return Tile(samples, 128, 64, warps=4, stages=3), Tile(samples, wide, 64, warps=8, stages=3)
+
+
+def _whole_waves(tiles: int, wave: int) -> int:
+    """Round tiles of rows down to as many as occupy the machine a whole number of times, if they do so once."""
+    return tiles - tiles % wave if 0 < wave < tiles else tiles
 
 
 def _cdiv(total: int, size: int) -> int:
