@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "proxylesskd.classifier.classifier": ("InheritedClassifier",),
     "proxylesskd.audit.audit": ("audit_classifier",),
+    "proxylesskd.classifier.compact": ("compact",),
     "proxylesskd.classifier.combine": ("concatenate", "extend", "merge"),
     "proxylesskd.classifier.embed_source": ("embed_source",),
     "proxylesskd.classifier.from_checkpoint": ("inherit_from_checkpoint",),

@@ -18,6 +18,7 @@ from proxylesskd.classifier.combine import concatenate, extend, merge
 from proxylesskd.classifier.embed_source import embed_source
 from proxylesskd.classifier.inherit import Rows
 from proxylesskd.classifier.project import project
+from proxylesskd.classifier.stored_rows import require_store
 from proxylesskd.data.listed import listed
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import UserError
@@ -103,6 +104,7 @@ def inherit_into(
     audit: bool = True,
     mend: bool = False,
     clean: str | Path | None = None,
+    store: str = "float32",
     progress: bool = False,
 ) -> Inherited:
     """Make a classifier file of whatever a teacher left behind, audited where there are faces.
@@ -117,11 +119,13 @@ def inherit_into(
         audit: stop where rows, identities and teacher do not belong together.
         mend: where the audit proves another order of the rows, put them right and audit again.
         clean: where to write the list of images without those that look wrongly labelled.
+        store: how the rows lie in the file, see :func:`proxylesskd.classifier.compact.compact`.
         progress: draw progress bars.
 
     Raises:
         UserError: nothing can be inherited, or the audit failed; nothing is written to ``out`` then.
     """
+    require_store(store)
     rank, _ = rank_and_world()  # before the teacher is loaded: it goes to this process's device
     out = Path(out)
     source = open_source(data) if data else None
@@ -152,7 +156,7 @@ def inherit_into(
         dim=dim,
         projection=projection,
     )
-    whole.save(out)
+    whole.save(out, store)
     return replace(found, classifier=whole)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from proxylesskd.classifier.names import Names, json_of, names_from, twice
+from proxylesskd.classifier.classifier_file import read_classifier, write_classifier
+from proxylesskd.classifier.names import Names, json_of, twice
 from proxylesskd.classifier.stored_rows import (
     BLOCK,
     MAPPED_FROM,
+    bytes_of,
     check_rows,
     in_memory,
     joined,
     parts,
+    require_store,
     store_of,
     unit,
     whole,
 )
-from proxylesskd.classifier.tensor_file import TensorWriter, map_tensors
 from proxylesskd.errors import UserError
-from proxylesskd.losses.rows import Rows, part
-
-_FORMAT = "proxylesskd-classifier-2"  # 1 had the names as a list in JSON
+from proxylesskd.losses.rows import Rows
 
 
 class InheritedClassifier(nn.Module):
@@ -169,27 +168,21 @@ class InheritedClassifier(nn.Module):
         """Return the same rows with more said about where they come from."""
         return self._of(self.stored, self.identities, self.provenance | said, self.projection)
 
-    def part(self, start: int, stop: int) -> InheritedClassifier:
-        """Return rows ``start … stop - 1`` alone, for one of several processes, under names and hash of the whole."""
-        whole = self.fingerprint
-        made = self._of(part(self.stored, start, stop), self.identities, self.provenance, self.projection)
-        made.__dict__["fingerprint"] = whole
-        return made
+    def save(self, path: str | Path, store: str | None = None) -> None:
+        """Write one safetensors file, block by block; it appears whole or not at all.
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file; it appears whole or not at all.
+        Args:
+            path: the file.
+            store: how the rows lie there, ``"float32"``, ``"bfloat16"`` or ``"int8"``; as they are here unless given.
 
         Raises:
             UserError: it cannot be written.
         """
-        names = Names.pack(self.identities)
-        tensors = {**self._tensors(), "identities": names.text, "identity_ends": names.ends}
-        layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-        metadata = {"format": _FORMAT, "provenance": json.dumps(self.provenance)}
-        with TensorWriter(Path(path), layout, metadata) as file:
-            for name, tensor in tensors.items():
-                for start in range(0, len(tensor), BLOCK):
-                    file.put(name, start, tensor[start : start + BLOCK])
+        store = self.store if store is None else require_store(store)
+        provenance = self.provenance
+        if store != self.store:
+            provenance = provenance | {"stored_as": store, "stored_from": self.fingerprint}
+        write_classifier(Path(path), self.stored, store, self.identities, provenance, self.projection)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return what the rows consist of and, where there is one, the projection."""
@@ -202,26 +195,8 @@ class InheritedClassifier(nn.Module):
         Raises:
             UserError: the file is missing, damaged or no classifier.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(
-                f"expected a classifier file, found nothing at '{path}'; make one with 'proxylesskd inherit'"
-            )
-        tensors, metadata = map_tensors(path)
-        rows = joined(tensors)
-        try:
-            identities = names_from(tensors["identities"], tensors.get("identity_ends"))
-            provenance = json.loads(metadata["provenance"])
-            if rows is None or not isinstance(provenance, dict):
-                raise KeyError("rows")
-        except (KeyError, ValueError, RecursionError) as error:
-            raise UserError(
-                f"expected a classifier made by 'proxylesskd inherit' at '{path}', found a file without "
-                f"identities and provenance; make one with 'proxylesskd inherit'"
-            ) from error
-        projection = tensors.get("projection")
-        projection = None if projection is None else projection.clone()
-        if sum(tensor.nbytes for tensor in parts(rows).values()) < MAPPED_FROM:
+        rows, identities, provenance, projection = read_classifier(Path(path))
+        if bytes_of(rows) < MAPPED_FROM:
             return cls(rows if isinstance(rows, Tensor) else in_memory(rows), identities, provenance, projection)
         _check_shapes(rows, identities)
         _check_projection(projection, rows.shape[1])

@@ -75,14 +75,9 @@ def layout_of(store: str, count: int, dim: int) -> dict[str, tuple[torch.dtype, 
     return {name: (t, (count,) if name in ("scales", "steps") else (count, dim)) for name, t in types.items()}
 
 
-def bytes_of(store: str, count: int, dim: int) -> int:
-    """Return the bytes of all rows."""
-    return sum(torch.Size(shape).numel() * dtype.itemsize for dtype, shape in layout_of(store, count, dim).values())
-
-
-def bytes_of_pass(store: str, count: int, dim: int) -> int:
-    """Return the bytes that a pass over all rows reads: the residuals of compact rows stay aside."""
-    return bytes_of(store, count, dim) - (count * dim if store != "float32" else 0)
+def bytes_of(rows: Rows) -> int:
+    """Return the bytes that rows take as they are stored."""
+    return sum(tensor.nbytes for tensor in parts(rows).values())
 
 
 def in_memory(rows: Rows) -> Rows:

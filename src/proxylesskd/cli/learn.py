@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proxylesskd.cli.app import app
-from proxylesskd.cli.options import Out, Overrides, Quiet, RecipeFile, Resume
+from proxylesskd.cli.options import Out, Overrides, Quiet, RecipeFile, Resume, Store
 
 if TYPE_CHECKING:
     from proxylesskd.runs import Run
@@ -51,6 +51,7 @@ def inherit(
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Refuse rows that do not belong.")] = True,
     mend: Annotated[bool, typer.Option("--mend", help="Put rows right whose order the audit proves.")] = False,
     clean: Annotated[Path | None, typer.Option(help="List of images to write, without suspected wrong labels.")] = None,
+    store: Store = "float32",
     quiet: Quiet = False,
 ) -> None:
     """Make the inherited classifier: the teacher's last layer if it has one, else rows estimated over --data."""
@@ -79,15 +80,30 @@ def inherit(
         audit=audit,
         mend=mend,
         clean=clean,
+        store=store,
         progress=not quiet,
     )
     if rank_and_world()[0]:
         return
     for line in found.lines():
         typer.echo(line)
-    count, width = found.classifier.rows.shape
+    count, width = found.classifier.stored.shape
     said = found.classifier.provenance
     typer.echo(f"{count} identities x {width}, {said.get('kind', said['how'])}: {out}")
+
+
+@app.command()
+def compact(
+    classifier: Annotated[Path, typer.Argument(help="File of an inherited classifier.")],
+    out: Out,
+    store: Store = "int8",
+) -> None:
+    """Store the rows of a classifier in another way, block by block: int8 takes half of float32, bfloat16 3/4."""
+    from proxylesskd.classifier.compact import compact as convert
+
+    made = convert(classifier, store, out)
+    count, width = made.stored.shape
+    typer.echo(f"{count} identities x {width} as {made.store}, {out.stat().st_size / 2**30:.2f} GiB: {out}")
 
 
 @app.command()

@@ -13,3 +13,4 @@ RecipeFile = Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Seed = Annotated[int, typer.Option(help="Every random choice derives from it.")]
+Store = Annotated[str, typer.Option(help="How rows are stored: float32, bfloat16 or int8.")]
