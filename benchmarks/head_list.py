@@ -99,7 +99,8 @@ def two_matmuls(chunk: int | None) -> Begin:
 def adadistill(kernel: Rows, labels: Tensor) -> Step:
     """Return AdaDistill's head; a teacher who says what the centres say already leaves them where they are."""
     assert isinstance(kernel, Tensor)
-    return rivals.adadistill(kernel, labels, kernel[:, labels].T.clone())
+    own = kernel[:, labels].T.clone()
+    return rivals.adadistill(kernel, labels, lambda: own)
 
 
 def as_is(rows: Tensor) -> Tensor:

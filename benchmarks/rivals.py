@@ -137,7 +137,7 @@ def _descent(weight: nn.Parameter) -> torch.optim.SGD:
     return optimiser
 
 
-def adadistill(kernel: Tensor, labels: Tensor, teacher: Tensor, *, margin: float = MARGIN) -> Step:
+def adadistill(kernel: Tensor, labels: Tensor, teacher: Callable[[], Tensor], *, margin: float = MARGIN) -> Step:
     """AdaDistill's head (Boutros et al., arXiv 2407.01332): class centres that follow the teacher, ArcFace over them.
 
     With unit embeddings ``f_s`` and ``f_t``, a centre moves to ``α w + (1 - α) f_t``, ``α = clip(clip(cos(f_s, f_t))
@@ -147,16 +147,16 @@ def adadistill(kernel: Tensor, labels: Tensor, teacher: Tensor, *, margin: float
     Args:
         kernel: ``[D, C]`` centres; moved.
         labels: ``[B] int64``.
-        teacher: ``[B, D]`` teacher embeddings.
+        teacher: gives the ``[B, D]`` teacher embeddings of the batch.
         margin: ``m`` in radians.
     """
     weight = nn.Parameter(kernel)
     weight.grad = torch.full_like(weight, 0.0)
-    towards = F.normalize(teacher, dim=1)
 
     def step(embeddings: Tensor) -> Tensor:
         unit = F.normalize(embeddings, dim=1)
         with torch.no_grad():
+            towards = F.normalize(teacher(), dim=1)
             old = weight[:, labels].T  # [B, D]
             near = (F.normalize(old, dim=1) * towards).sum(dim=1).clamp(1e-6, 1)
             alpha = ((unit * towards).sum(dim=1).clamp(-1, 1) * near).clamp(1e-6, 1)[:, None]
