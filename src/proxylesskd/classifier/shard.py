@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from proxylesskd.classifier.classifier import InheritedClassifier
+from proxylesskd.classifier.stored_rows import joined, parts
 from proxylesskd.errors import UserError
 from proxylesskd.losses.engines.sharded import shard
 from proxylesskd.losses.rows import Rows, part
@@ -32,13 +33,13 @@ class ClassifierShard(nn.Module):
         rows = part(classifier.stored, *shard(len(classifier.identities), rank, world))
         self.fingerprint = classifier.fingerprint
         self.expect = classifier.expect
-        self._kind = type(rows)
-        for name, tensor in ({"rows": rows} if isinstance(rows, Tensor) else vars(rows)).items():
-            self.register_buffer(name, tensor)
+        self._parts = tuple(parts(rows))
+        for name, tensor in parts(rows).items():
+            self.register_buffer(f"stored_{name}", tensor)
 
     @property
     def stored(self) -> Rows:
         """``[C / world, D]``, the rows of this process as they are stored."""
-        if issubclass(self._kind, Tensor):
-            return self.get_buffer("rows")
-        return self._kind(**dict(self.named_buffers()))
+        found = joined({name: self.get_buffer(f"stored_{name}") for name in self._parts})
+        assert found is not None
+        return found
