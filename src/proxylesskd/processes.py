@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from proxylesskd.errors import EndedElsewhere
 
@@ -35,7 +37,7 @@ def rank_and_world() -> tuple[int, int]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if not dist.is_initialized():
-        dist.init_process_group(_backend(), timeout=PATIENCE)
+        _join()
     return dist.get_rank(), dist.get_world_size()
 
 
@@ -111,13 +113,27 @@ def ending_together() -> Iterator[None]:
 
 def restarted() -> bool:
     """Return whether `torchrun` started this process anew after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _attempt() > 0
 
 
 def leave() -> None:
     """Part from the others at the end of a program."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _join() -> None:
+    """Meet the others where those of an earlier attempt, whom `torchrun` replaced, have left nothing behind.
+
+    It keeps one store for all attempts: without a place of one's own, a process would read an address of the dead.
+    """
+    store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+    place = PrefixStore(f"proxylesskd/{_attempt()}", store)
+    dist.init_process_group(_backend(), store=place, rank=rank, world_size=world, timeout=PATIENCE)
+
+
+def _attempt() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _backend() -> str:
@@ -128,10 +144,9 @@ def _backend() -> str:
 
 def _tell(message: str) -> str | None:
     """Leave a message unless somebody was quicker; return what stands there, or None where nobody answers."""
-    key = f"proxylesskd/failure/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     try:
         store = dist.distributed_c10d._get_default_store()
-        return bytes(store.compare_set(key, "", message)).decode()
+        return bytes(store.compare_set("failure", "", message)).decode()
     except (RuntimeError, ValueError):
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor
 
 from proxylesskd.classifier.centres import ClassSums
 from proxylesskd.classifier.embed_source import embed_source
 from proxylesskd.data.loader import CorruptLog
+from tests.distributed.ring import run_together
 from tests.faces import ColourEmbedder, MemorySource
 
 BATCH = 3
@@ -41,16 +39,8 @@ def faces() -> MemorySource:
 
 
 def in_process(rank: int, world: int, place: str) -> None:
-    """Join the others as `torchrun` would have us do, and do the work."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
-    os.environ.update(MASTER_ADDR="127.0.0.1")
-    dist.init_process_group("gloo", init_method=f"file://{place}/meeting", rank=rank, world_size=world)
-    try:
-        embed(rank, Path(place))
-        add_up(rank, world, Path(place))
-    finally:
-        dist.destroy_process_group()
+    embed(rank, Path(place))
+    add_up(rank, world, Path(place))
 
 
 def embed(rank: int, place: Path) -> None:
@@ -77,7 +67,7 @@ def add_up(rank: int, world: int, place: Path) -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_find_what_one_finds(world: int, tmp_path: Path) -> None:
-    mp.spawn(in_process, (world, str(tmp_path)), nprocs=world)  # type: ignore[no-untyped-call]
+    assert run_together(world, in_process, str(tmp_path)) == [0] * world
     check_embeddings([np.load(tmp_path / f"{rank}.npz") for rank in range(world)])
     check_sums([np.load(tmp_path / f"sums-{rank}.npz") for rank in range(world)])
 

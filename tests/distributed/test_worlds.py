@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from proxylesskd import runs
 from proxylesskd.classifier.classifier import InheritedClassifier
-from proxylesskd.errors import UserError
+from proxylesskd.errors import EndedElsewhere, UserError
 from proxylesskd.recipe import load_recipe
 from proxylesskd.recipe_fit import share_of_batch
 from proxylesskd.training.checkpoint import checkpoint_path, list_checkpoints
@@ -101,6 +101,31 @@ def test_one_process_writes_and_speaks(places: dict[int, Path]) -> None:
     one = torch.load(places[1] / "rank-0.pt")["said"]["data"]
     assert "1 corrupt in 240 images read, first " in one
     assert {s["data"] for s in said} == {one}  # each process saw a quarter of them
+
+
+def refuse(rank: int, world: int, faces: str, place: str) -> None:
+    """Everybody finds the same mistake; one of them says so."""
+    with pytest.raises(UserError) as caught:
+        distil(Path(faces), Path(place) / "run", "train.batch=7")
+    (Path(place) / f"{rank}-{type(caught.value).__name__}").write_text(str(caught.value))
+
+
+def test_one_process_speaks_of_what_is_wrong_for_all(places: dict[int, Path], tmp_path: Path) -> None:
+    assert run_together(2, refuse, str(places[1].parent / "faces0"), str(tmp_path)) == [0, 0]
+    assert sorted(path.name.split("-")[1] for path in tmp_path.glob("*-*")) == ["EndedElsewhere", "UserError"]
+    assert all("multiple of the 2 processes" in path.read_text() for path in tmp_path.glob("*-*"))
+
+
+def occupied(rank: int, world: int, faces: str, place: str) -> None:
+    """Only the first process looks into the folder; the others hear of it."""
+    with pytest.raises(EndedElsewhere if rank else UserError, match=r"found a run in .*give --resume"):
+        distil(Path(faces), Path(place) / "distilled")
+    (Path(place) / f"refused-{rank}").touch()
+
+
+def test_a_folder_with_a_run_is_refused_by_all(places: dict[int, Path]) -> None:
+    assert run_together(2, occupied, str(places[1].parent / "faces0"), str(places[1])) == [0, 0]
+    assert len(list(places[1].glob("refused-*"))) == 2
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
