@@ -132,6 +132,7 @@ def distill(
             f"leave model.dim out, or inherit with --dim {recipe.model.dim}"
         )
     source = _open_faces(recipe) if source is None else source
+    quiet = quiet or rank_and_world()[0] > 0
     look = partial(_audited, classifier, source, recipe.method.teacher, quiet)
     findings = first_alone(look) if audit else None
     rows = classifier.rows_of(source.identities)
