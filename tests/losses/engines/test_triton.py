@@ -169,6 +169,22 @@ def test_a_large_scale_neither_overflows_nor_loses_the_negatives(scale: float, s
 
 
 @needs_triton
+def test_what_logits_are_relative_to() -> None:
+    unit, rows, labels = near(4, 70, 8)
+    kept, bend = rows.bfloat16(), Bend(torch.ones(4), torch.tensor(0.5))
+    cosines = (unit @ kept.double().T).scatter(1, labels[:, None], -1.0)
+    for scale, bent, expected in (
+        (64.0, None, torch.zeros(4)),  # nothing can overflow
+        (76.0, None, torch.full((4,), 76.0 + math.log(70) - 80.0)),  # one for all loses nothing
+        (90.0, None, 90.0 * cosines.amax(dim=1)),
+        (64.0, bend, 64.0 * cosines.amax(dim=1)),  # could be bent to 128
+    ):
+        on_device = None if bent is None else Bend(bent.threshold.to(DEVICE), bent.t.to(DEVICE))
+        found = sums(unit.to(DEVICE), kept.to(DEVICE), labels.to(DEVICE), scale, on_device).shift.cpu()
+        torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-5)
+
+
+@needs_triton
 @pytest.mark.parametrize(
     ("store", "target", "bound"),
     [("split", target, 6e-3) for target in (0.05, 0.3, 0.6, 0.8, 0.9)] + [("int8", 0.05, 1e-2), ("int8", 0.6, 1e-2)],

@@ -1,8 +1,9 @@
 """Two Triton kernels a chunk of rows: the exact loss and gradient on a GPU, in memory that does not grow with C.
 
 Rows are bfloat16 on the tensor cores (int8 rows are raised to it as they are loaded, others chunk by chunk); so are
-the embeddings, rounded before the scale is applied, and the exponentials in the gradient. Sums are float32, and the
-samples' own rows are as exact as stored, so the loss is within 0.2 % and the gradient within 0.6 % of float64.
+the embeddings, rounded before the scale is applied, and the exponentials in the gradient. Sums are float32, what the
+embeddings lost is put back to first order, and the samples' own rows are as exact as stored: of 512 numbers, with
+target cosines up to 0.9, loss and gradient are within 0.6 % of float64, and within 1 % up to 0.6 for int8 rows.
 
 A pass is fixed by shapes alone: no value is read back, nothing depends on timing, and the same input gives the same
 bits. It can therefore be recorded in a CUDA graph, after one call outside of it has compiled the kernels;
