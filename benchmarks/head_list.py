@@ -81,14 +81,14 @@ def two_matmuls(chunk: int | None) -> Begin:
         assert isinstance(rows, Tensor)
         size = len(rows) if chunk is None else min(chunk, len(rows))
         cosine = rows.new_empty(size, len(labels))  # [c, B]
-        weighted = torch.zeros(rows.shape[1], len(labels), device=rows.device, dtype=rows.dtype)  # [D, B]
+        weighted = rows.new_zeros(len(labels), rows.shape[1])  # [B, D]
 
         def step(embeddings: Tensor) -> Tensor:
             columns = embeddings.detach().to(rows.dtype).T.contiguous()  # [D, B]
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
                 torch.mm(part, columns, out=cosine[: len(part)])
-                weighted.addmm_(part.T, cosine[: len(part)])
+                weighted.addmm_(cosine[: len(part)].T, part)
             return weighted
 
         return step

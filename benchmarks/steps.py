@@ -35,7 +35,7 @@ from proxylesskd.training.optimiser import make_optimiser
 from proxylesskd.training.update import make_autocast
 
 DIM, SIZE = 512, 112
-STUDENT, NOTABLE = "mobilefacenet", 1.03
+STUDENT, TEACHER, NOTABLE = "mobilefacenet", "iresnet50", 1.03
 ALONE, PROXYLESS, ADADISTILL = "the student alone", "ProxylessKD", "AdaDistill as released"
 
 Learn = Callable[[Tensor], object]  # from [B, D] embeddings, backward pass included
@@ -171,9 +171,9 @@ def released(model: nn.Module) -> nn.Module:
 
 
 def make_teacher(images: Tensor) -> Callable[[], Tensor]:
-    """Return what embeds the batch with a frozen IResNet-50, in the layout of the images."""
+    """Return what embeds the batch with a frozen teacher, in the layout of the images."""
     layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    model = new_model("iresnet50", images.device).eval().requires_grad_(False).to(memory_format=layout)
+    model = new_model(TEACHER, images.device).eval().requires_grad_(False).to(memory_format=layout)
 
     def embed() -> Tensor:
         with torch.no_grad():
@@ -239,7 +239,7 @@ GOALS = (
 def whole(args: argparse.Namespace) -> None:
     """Print what each way to distil takes, per number of identities."""
     tables = {}
-    print("IResNet-50 teacher, MobileFaceNet student; the live teacher runs without gradients.\n")
+    print(f"{STUDENT} student, {TEACHER} teacher; where it is live, it runs without gradients.\n")
     print(f"| identities | step | ms | CPU ms | times '{ALONE}' | rounds |\n|---|---|---|---|---|---|")
     for identities in args.identities:
         runs = whole_steps(identities, args)
