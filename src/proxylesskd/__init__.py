@@ -27,6 +27,7 @@ _HOMES = {
     "proxylesskd.data.pairs": ("Pairs", "make_pairs", "read_pairs", "write_bin", "write_pairs_csv"),
     "proxylesskd.data.source": ("open_source",),
     "proxylesskd.errors": ("UserError",),
+    "proxylesskd.estimation.estimate": ("Estimate", "estimate"),
     "proxylesskd.evaluation": ("Evaluation", "evaluate", "paired_difference"),
     "proxylesskd.finish": ("evaluate_into", "export_run"),
     "proxylesskd.losses.frozen_softmax": ("frozen_softmax",),

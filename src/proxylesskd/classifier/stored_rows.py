@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from proxylesskd.errors import UserError, nearest
-from proxylesskd.losses.rows import Bfloat16Rows, Int8Rows, Rows, gather, part, quantise, split
+from proxylesskd.losses.rows import Bfloat16Rows, Int8Rows, Rows, block, gather, part, quantise, split
 from proxylesskd.machine import GIB, available_memory
 
 STORES = ("float32", "bfloat16", "int8")
@@ -75,6 +75,11 @@ def layout_of(store: str, count: int, dim: int) -> dict[str, tuple[torch.dtype, 
     return {name: (t, (count,) if name in ("scales", "steps") else (count, dim)) for name, t in types.items()}
 
 
+def size_of(store: str, count: int, dim: int) -> int:
+    """Return the bytes that ``count`` rows of length ``dim`` take, stored in this way."""
+    return sum(torch.Size(shape).numel() * dtype.itemsize for dtype, shape in layout_of(store, count, dim).values())
+
+
 def bytes_of(rows: Rows) -> int:
     """Return the bytes that rows take as they are stored."""
     return sum(tensor.nbytes for tensor in parts(rows).values())
@@ -123,26 +128,27 @@ def unit(rows: Tensor) -> Tensor:
 
 
 def check_rows(rows: Rows, identities: Sequence[str]) -> bool:
-    """Look at every row once; return whether all of them have length 1.
+    """Look at every row once; return whether all of them, as a pass over all reads them, have length 1.
 
     Raises:
         UserError: one is zero or not finite, or a compact one, which cannot be normalised, has another length.
     """
-    bad, uneven = list[int](), False
-    for start, values in blocks(rows):
-        norms = values.norm(dim=1)  # [n]
+    bad, even = list[int](), True
+    for start in range(0, rows.shape[0], BLOCK):
+        # without the residuals of compact rows, which change a length by a few per cent at most
+        norms = block(rows, start, min(start + BLOCK, rows.shape[0]), torch.float32).norm(dim=1)  # [n]
         wrong = ~torch.isfinite(norms) | (norms < 1e-6)
         if not isinstance(rows, Tensor):
-            wrong |= (norms - 1).abs() > 1e-2
+            wrong |= (norms - 1).abs() > 0.05
         bad += (wrong.nonzero().flatten() + start).tolist()
-        uneven = uneven or not bool(_is_one(norms).all())
+        even = even and bool(_is_one(norms).all())
     if bad:
         kind = "finite rows that are not zero" if isinstance(rows, Tensor) else "finite rows of length 1"
         raise UserError(
             f"expected {kind}, found {len(bad)} others, first row {bad[0]} ('{identities[bad[0]]}'); "
             "leave these identities out"
         )
-    return not uneven
+    return even
 
 
 def _is_one(norms: Tensor) -> Tensor:
