@@ -63,7 +63,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     faces = write_faces(tmp_path_factory.mktemp("faces"), IDENTITIES, 5)
     (faces / "id-003" / "002.jpg").write_bytes(b"torn")
     found = {}
-    for world in (1, 2, 4):
+    found[1] = tmp_path_factory.mktemp("world-1")
+    both_methods(0, 1, str(faces), str(found[1]))
+    for world in (2, 4):
         found[world] = tmp_path_factory.mktemp(f"world-{world}")
         assert run_together(world, both_methods, str(faces), str(found[world])) == [0] * world
     return found

@@ -40,6 +40,10 @@ def test_a_bad_step_is_skipped_and_counted(tmp_path: Path) -> None:
     assert shown.getvalue().count("is skipped") == 2  # once for each row of them
     assert "step 5 is skipped" in shown.getvalue()
     assert "images 32, 33, 34, 35, 36, 37, 38, 39" in shown.getvalue()
+    notes = [row for row in read_rows(log.path) if "note" in row]
+    assert [(row["step"], row["images"]) for row in notes] == [
+        (step, list(range(8 * step - 8, 8 * step))) for step in (5, 6, 9)
+    ]
 
 
 def test_too_many_bad_steps_end_with_the_images_and_the_last_good_checkpoint(tmp_path: Path) -> None:

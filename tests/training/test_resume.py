@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from proxylesskd.errors import UserError
 from proxylesskd.training.log import MetricsLog
@@ -189,3 +189,40 @@ def test_interrupt_without_checkpoints_says_that_nothing_was_kept() -> None:
     result = fit_quietly(linear(), make_batches(8), prepare=interrupting, console=Console(file=shown, width=200))
     assert (result.step, result.stopped_by, result.finished) == (3, "SIGINT", False)
     assert "nothing was kept" in shown.getvalue()
+
+
+def test_a_signal_ends_a_check_at_once(tmp_path: Path) -> None:
+    def check(student: nn.Module, step: int) -> dict[str, float]:
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return {"tar": 0.5}
+
+    method = convolutional()
+    with MetricsLog(tmp_path / "m.jsonl") as log:
+        result = fit_quietly(
+            method, make_batches(8), check=check, check_every=2, log=log, log_every=4, checkpoints=tmp_path / "c"
+        )
+    assert (result.step, result.stopped_by, result.finished) == (4, "SIGTERM", False)
+    assert [(row["step"], "check" in row) for row in read_rows(log.path)] == [(2, True), (4, False), (4, False)]
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["step-00000004.pt"]
+    assert method.student.training
+
+
+def test_training_does_not_depend_on_how_often_it_is_checked() -> None:
+    def check(student: nn.Module, step: int) -> dict[str, float]:
+        return {"drawn": torch.rand(()).item()}
+
+    students = []
+    for every in (0, 3):
+        method = convolutional()
+        torch.manual_seed(3)
+        fit_quietly(method, make_batches(8), check=check, check_every=every)
+        students.append(parameters_of(method))
+    assert_equal(*students)
+
+
+def test_settings_of_the_run_do_not_name_the_number_of_processes(tmp_path: Path) -> None:
+    fit_quietly(linear(), make_batches(8), prepare=double, checkpoints=tmp_path)
+    saved = torch.load(tmp_path / "step-00000012.pt")
+    assert not any("world" in key or "process" in key for key in saved["settings"])
+    assert len(saved["random"]) == 1

@@ -69,6 +69,24 @@ def test_meter_by_hand() -> None:
     assert meter.rate() == 20.0
 
 
+def test_each_process_gets_its_own_random_numbers_back_and_a_new_one_keeps_its_own() -> None:
+    payload = capture(_state(linear()), {})
+    torch.manual_seed(5)
+    payload["random"].append({"cpu": torch.get_rng_state()})
+    drawn = {}
+    for rank in (0, 1, 2):
+        state = _state(linear())
+        state.rank = rank
+        torch.manual_seed(100 + rank)
+        own = torch.rand(())
+        torch.manual_seed(100 + rank)
+        restore(state, payload)
+        drawn[rank] = (torch.rand(()), own)
+    assert drawn[1][0] == torch.rand((), generator=torch.Generator().manual_seed(5))
+    assert drawn[2][0] == drawn[2][1]
+    assert len({float(found) for found, _ in drawn.values()}) == 3
+
+
 @pytest.mark.parametrize("wrong", ["network", "optimiser", "missing", "method"])
 def test_what_does_not_fit_is_refused_in_one_line(wrong: Any) -> None:
     payload = capture(_state(linear()), {})
