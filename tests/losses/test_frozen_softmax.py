@@ -174,3 +174,16 @@ def test_smoothing_that_cannot_be_meant() -> None:
         frozen_softmax(embeddings, rows, labels, margin=CosFace(), smoothing=1.0)
     with pytest.raises(UserError, match="bends hard negatives"):
         frozen_softmax(embeddings, rows, labels, margin=CurricularFace(), smoothing=0.1)
+
+
+@pytest.mark.parametrize("engine", ["reference", "chunked"])
+def test_one_identity_has_nothing_to_be_told_from(engine: str) -> None:
+    embeddings, rows, labels = problem(3, 1, 4)
+    losses, gradient = loss_and_gradient(embeddings, rows, labels, ArcFace(), engine)
+    assert torch.equal(losses, torch.zeros(3, dtype=torch.float64))
+    assert torch.equal(gradient, torch.zeros(3, 4, dtype=torch.float64))
+
+
+def test_no_identity_is_refused() -> None:
+    with pytest.raises(UserError, match="at least one identity"):
+        frozen_softmax(torch.ones(2, 4), torch.zeros(0, 4), torch.zeros(2, dtype=torch.int64), margin=CosFace())

@@ -157,6 +157,8 @@ def _check(embeddings: Tensor, rows: Rows, labels: Tensor, scale: float, smoothi
             f"expected embeddings [B, D] and rows [C, D] of one dimension D, found {tuple(embeddings.shape)} and "
             f"{tuple(rows.shape)}; make the student with dim={rows.shape[-1]}"
         )
+    if rows.shape[0] == 0:
+        raise UserError("expected rows [C, D] of at least one identity, found none")
     if labels.shape != embeddings.shape[:1] or labels.dtype != torch.int64:
         raise UserError(f"expected labels [B={embeddings.shape[0]}] int64, found {tuple(labels.shape)} {labels.dtype}")
     if not scale > 0:

@@ -113,5 +113,7 @@ def frozen_lse(sums: Sums, unit: Tensor, scale: float) -> Tensor:
         scale: ``s``.
     """
     value = sums.total.log() + sums.shift
-    lse: Tensor = _KnownGradient.apply(unit, value, scale * sums.weighted / sums.total[:, None])  # type: ignore[no-untyped-call]
+    # a sample that meets no negative has sums of 0, a loss of 0 and a gradient of 0, not of 0/0
+    gradient = scale * sums.weighted / sums.total.clamp_min(torch.finfo(sums.total.dtype).tiny)[:, None]
+    lse: Tensor = _KnownGradient.apply(unit, value, gradient)  # type: ignore[no-untyped-call]
     return lse

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from proxylesskd.errors import UserError
+from proxylesskd.losses.engines.automatic import automatic
 from proxylesskd.losses.engines.chunked import sums as chunked_sums
 from proxylesskd.losses.engines.chunked import total_row
 from proxylesskd.losses.engines.collective import (
@@ -67,8 +68,7 @@ class Sharded:
         everybody = from_all_ranks(unit, self.group)  # [N B, D]
         places = from_all_ranks(labels, self.group) - start
         every_bend = None if bend is None else Bend(from_all_ranks(bend.threshold, self.group), bend.t)
-        masked = (torch.arange(len(places), device=places.device), places)
-        found = chunked_sums(everybody, rows, masked, scale, every_bend, count=self.total)
+        found = _sums(everybody, rows, places, scale, every_bend, self.total)
         if may_overflow(scale, self.total, bend):
             found = _referred(found, largest_over_ranks(found.shift, self.group))
         part = slice(rank_in(self.group) * len(unit), (rank_in(self.group) + 1) * len(unit))
@@ -92,6 +92,16 @@ class Sharded:
                 f"{world_size(self.group)}, found {rows.shape[0]}; take those of shard(total, rank, world)"
             )
         return start
+
+
+def _sums(unit: Tensor, rows: Rows, places: Tensor, scale: float, bend: Bend | None, total: int) -> Sums:
+    """Sum over this rank's rows by the engine that ``auto`` takes where there are many."""
+    if automatic(len(unit), total, unit.device) == "triton":
+        from proxylesskd.losses.engines.triton import sums
+
+        return sums(unit, rows, places, scale, bend, count=total)
+    masked = (torch.arange(len(places), device=places.device), places)
+    return chunked_sums(unit, rows, masked, scale, bend, count=total)
 
 
 def _referred(found: Sums, shift: Tensor) -> Sums:
