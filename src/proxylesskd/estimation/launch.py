@@ -37,9 +37,14 @@ def extended(first: Probed, second: Probed, at_first: int, at_second: int, at: i
     def follow(low: float, high: float) -> float:
         return max(0.0, high + (at - at_second) * (high - low) / (at_second - at_first))
 
-    grown = {name: follow(getattr(first, name), getattr(second, name)) for name in ("student_seconds", "data_seconds")}
-    sizes = {name: round(follow(getattr(first, name), getattr(second, name))) for name in ("rest", "loaded", "gpu")}
-    return replace(second, **grown, **sizes)
+    return replace(
+        second,
+        rest=round(follow(first.rest, second.rest)),
+        loaded=round(follow(first.loaded, second.loaded)),
+        gpu=round(follow(first.gpu, second.gpu)),
+        student_seconds=follow(first.student_seconds, second.student_seconds),
+        data_seconds=follow(first.data_seconds, second.data_seconds),
+    )
 
 
 def _launch(asked: Asked) -> Probed:
