@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from proxylesskd.errors import UserError
 from proxylesskd.models.prelu import PReLU
 from proxylesskd.models.registry import create_model
+from proxylesskd.models.synced_norm import synchronised
 from proxylesskd.training.compile import compiled, wants_compile
 from tests.training.pieces import assert_equal, convolutional, fit_quietly, make_batches, parameters_of
 
@@ -82,6 +84,20 @@ def test_mobilefacenet_is_one_graph() -> None:
         network(torch.randn(2, 3, 32, 32).requires_grad_()).sum().backward()
     assert count.graphs == 1
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_norms_that_processes_share_stay_in_the_graph() -> None:
+    network, images, count = _network(), torch.randn(8, 3, 4, 4), Counting()
+    expected = copy.deepcopy(network)(images)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with synchronised(network, True), compiled(network, True, backend=count):
+            found = network(images)
+            found.sum().backward()
+    finally:
+        dist.destroy_process_group()
+    assert count.graphs == 1
+    torch.testing.assert_close(found, expected)
 
 
 def test_off_changes_nothing() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from proxylesskd.errors import UserError, nearest
 
@@ -49,7 +48,7 @@ def compiled(
     happens in the first step, may take minutes, and gives the same kernels in every process.
 
     Args:
-        network: the student, or its data-parallel wrapper.
+        network: the student.
         enabled: see :func:`wants_compile`; otherwise nothing happens.
         say: prints that the first step will take longer.
         backend: of ``torch.compile``.
@@ -62,16 +61,14 @@ def compiled(
         return
     from torch._dynamo.exc import TorchDynamoException  # the base of everything that compiling raises
 
-    inner = network.module if isinstance(network, DistributedDataParallel) else network
-    assert isinstance(inner, nn.Module)
     say(f"compiling the student in the first step, which may take minutes; {TURN_OFF}")
-    _in_training_alone(inner, backend)
+    _in_training_alone(network, backend)
     try:
         yield
     except TorchDynamoException as error:
         raise UserError(f"expected to compile the student, found {_reason(error)}; {TURN_OFF}") from error
     finally:
-        inner._compiled_call_impl = None
+        network._compiled_call_impl = None
 
 
 def _in_training_alone(network: nn.Module, backend: str) -> None:
