@@ -151,17 +151,17 @@ def _plain(device: torch.device) -> list[Head]:
         Head(PLAIN, rivals.plain, keep, "margin", error, rows=0.5 * gpu, logits=5),
         Head(PLAIN_FOLDED, partial(rivals.plain, folded=True), keep, "margin", error, rows=0.5 * gpu, logits=4),
         Head(PLAIN_TRAINED, partial(rivals.plain, trained=True), keep, "margin", error, rows=1 + 0.5 * gpu, logits=5),
-        Head("textbook ArcFace", rivals.textbook, as_is, "margin", 1e-2, rows=3, logits=11),
+        Head("textbook ArcFace", rivals.textbook, as_is, "margin", 1e-2, rows=3.3, logits=11),
     ]
 
 
 def _published() -> list[Head]:
     return [
-        Head(PFC, rivals.partial_fc, as_is, "straight", rows=4.6, logits=4),
-        Head(PFC_FROZEN, partial(rivals.partial_fc, frozen=True), as_is, "straight", rows=1, logits=4),
-        Head(SAMPLED[0], partial(rivals.partial_fc, rate=0.1), as_is, "", rows=2.5, logits=0.4),
+        Head(PFC, rivals.partial_fc, as_is, "straight", rows=5.7, logits=4),
+        Head(PFC_FROZEN, partial(rivals.partial_fc, frozen=True), as_is, "straight", rows=1.4, logits=4),
+        Head(SAMPLED[0], partial(rivals.partial_fc, rate=0.1), as_is, "", rows=3.6, logits=0.4),
         Head(SAMPLED[1], partial(rivals.partial_fc, rate=0.1, frozen=True), as_is, "", rows=0.3, logits=0.4),
-        Head(ADADISTILL, adadistill, transposed, "margin", rows=5, logits=8),
+        Head(ADADISTILL, adadistill, transposed, "margin", rows=5.7, logits=8),
     ]
 
 
