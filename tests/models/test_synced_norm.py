@@ -132,6 +132,20 @@ def test_gradient_by_finite_differences(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("group_of_one")
+def test_a_compiled_network_pauses_for_it() -> None:
+    found = []
+    for backend in (None, "eager"):
+        network = nn.Sequential(nn.Conv2d(4, 4, 1), _norm("maps", {})[0], nn.PReLU(4)).double()
+        nn.init.ones_(network[0].weight)
+        with synchronised(network):
+            if backend is not None:
+                network.compile(backend=backend)
+            network(_draw("maps")[0]).square().mean().backward()
+        found.append([network[0].weight.grad, network[1].weight.grad, network[1].running_var])
+    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.usefixtures("group_of_one")
 def test_without_scale_and_statistics() -> None:
     whole = _pass(_norm("maps", {"affine": False, "track_running_stats": False}), "maps")
     network = _norm("maps", {"affine": False, "track_running_stats": False})

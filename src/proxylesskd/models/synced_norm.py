@@ -44,12 +44,17 @@ class SyncedNorm(nn.Module):
         self._non_persistent_buffers_set = norm._non_persistent_buffers_set
         self.training = norm.training
         self.original = (norm,)  # in a tuple, so that it is no part of the network twice
+        # A compiled network pauses here: what processes say to each other belongs to no graph.
+        self._together = torch.compiler.disable(self._normalise_together)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[B, C]`` or ``[B, C, …]`` by the mean and variance of all processes' samples."""
         if not self.training:
             mean, var = self.running_mean, self.running_var
             return F.batch_norm(x, mean, var, self.weight, self.bias, mean is None, 0.0, self.eps)
+        return cast(Tensor, self._together(x))
+
+    def _normalise_together(self, x: Tensor) -> Tensor:
         y, mean, var = _NormaliseTogether.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         self._remember(mean, var, dist.get_world_size() * x.numel() // x.shape[1])
         return cast(Tensor, y)
