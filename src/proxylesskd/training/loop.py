@@ -176,9 +176,7 @@ def fit(
             state,
             steps,
             Progress(steps, done=state.step, quiet=quiet, console=console),
-            step=partial(
-                _step, state, stream, accumulate, feed, descend, rate, max_bad_steps, log, partial(print_line, console)
-            ),
+            step=partial(_step, state, stream, accumulate, feed, descend, rate, max_bad_steps, log, tell),
             row=partial(write_row, state, log, rate, steps_per_epoch),
             check=partial(run_check, state, check, log, say),
             save=partial(save_state, state, checkpoints, fingerprint, keep),
