@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.names import Names
 from proxylesskd.classifier.stored_rows import layout_of, parts, stored_as
 from proxylesskd.classifier.tensor_file import TensorWriter
@@ -51,8 +50,3 @@ def require_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise SystemExit(f"needs {size / 2**30:.1f} GiB in {folder}, found {free / 2**30:.1f}; give another --folder")
-
-
-def check_rows(path: Path) -> None:
-    """Read the file as a training does; it must be a classifier."""
-    InheritedClassifier.load(path)

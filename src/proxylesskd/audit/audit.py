@@ -19,11 +19,15 @@ from proxylesskd.audit.search import unit
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.embedded import EmbeddedSource
 from proxylesskd.data.source import Source
+from proxylesskd.losses.rows import gather as stored_rows_at
+from proxylesskd.machine import available_memory
 from proxylesskd.models.embedder import Embedder
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.teacher import Teacher
 
 TRIED_IDENTITIES, TRIED_IMAGES = 100, 4  # under every preprocessing
+SAMPLED = 16_384  # rows that are judged where memory does not hold the copies that judging all of them takes
+_COPIES, _SCRATCH = 8, 512 << 20
 LEAST_SIMILAR = 0.8  # however much the images of one person differ, rows less alike than this are not called one person
 
 
@@ -38,6 +42,9 @@ def audit_classifier(
     progress: bool = False,
 ) -> Audit:
     """Run every check that the given material allows.
+
+    Where memory does not hold several copies of all rows in float32, a seeded sample of 16,384 of them is compared with
+    itself; names are looked up in all of them, and agreement needs all of them.
 
     Args:
         classifier: to be judged.
@@ -64,13 +71,16 @@ def audit_classifier(
     evidence = None
     if embedded is not None and embedded.dim == classifier.teacher_dim:
         evidence = gather(embedded, sample=sample, seed=seed, projection=classifier.projection)
+    judged, names = _judged(classifier, seed)
     findings += check_rows(
-        _placed(classifier.rows),
-        classifier.identities,
+        _placed(judged),
+        names,
         identities=identities,
         similar=SIMILAR if evidence is None else usual_similarity(evidence),
         seed=seed,
     )
+    if len(names) < len(classifier.identities):
+        findings.append(_told(len(names), len(classifier.identities)))
     findings += space
     if evidence is not None:
         findings += check_evidence(classifier.rows.cpu(), classifier.identities, evidence)
@@ -147,6 +157,30 @@ def usual_similarity(evidence: Evidence) -> float:
     if not len(halves):
         return SIMILAR
     return min(max(float(halves.quantile(0.9)), LEAST_SIMILAR), SIMILAR)
+
+
+def memory_needed(count: int, dim: int) -> int:
+    """Return the bytes that comparing ``[count, dim]`` rows with each other takes, besides the rows."""
+    return _SCRATCH + _COPIES * 4 * dim * min(count, SAMPLED if _too_many(count, dim) else count)
+
+
+def _too_many(count: int, dim: int) -> bool:
+    return _SCRATCH + _COPIES * 4 * dim * count > available_memory()
+
+
+def _judged(classifier: InheritedClassifier, seed: int) -> tuple[Tensor, Sequence[str]]:
+    """Return the rows that are compared with each other, and their names: all, or a sample where memory ends."""
+    count, dim = classifier.stored.shape
+    if not _too_many(count, dim):
+        return classifier.rows, classifier.identities
+    sample = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:SAMPLED].sort().values
+    rows = stored_rows_at(classifier.stored, sample.to(classifier.stored.device), torch.float32)
+    return rows, [classifier.identities[row] for row in sample.tolist()]
+
+
+def _told(sampled: int, count: int) -> Finding:
+    message = f"rows were compared within a sample of {sampled} of {count}: memory does not hold copies of them all"
+    return Finding("sample of rows", "passed", message, {"sampled": sampled, "rows": count})
 
 
 def _placed(rows: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ EXAMPLES = 5
 
 def by_position(names: Sequence[str], identities: Sequence[str]) -> bool:
     """Say whether the rows are only numbered, "0", "1", …, while the data calls its identities by other names."""
-    return list(names) == [str(row) for row in range(len(names))] and not set(names) & set(identities)
+    return all(name == str(row) for row, name in enumerate(names)) and set(identities).isdisjoint(names)
 
 
 def current_rows(names: Sequence[str], identities: Sequence[str]) -> Tensor:
@@ -28,8 +28,11 @@ def current_rows(names: Sequence[str], identities: Sequence[str]) -> Tensor:
     if by_position(names, identities):
         position = torch.arange(len(identities))
         return torch.where(position < len(names), position, -1)
-    place = {name: row for row, name in enumerate(names)}
-    return torch.tensor([place.get(name, -1) for name in identities], dtype=torch.int64)
+    place = dict.fromkeys(identities, -1)  # of these alone: the rows may have millions of names
+    for row, name in enumerate(names):
+        if name in place:
+            place[name] = row
+    return torch.tensor([place[name] for name in identities], dtype=torch.int64)
 
 
 def check_count(names: Sequence[str], identities: Sequence[str]) -> Finding:
@@ -55,8 +58,8 @@ def check_names(names: Sequence[str], identities: Sequence[str]) -> Finding:
             "inherit with the data given, so that the rows get their names"
         )
         return Finding("names", "warning", message, {"assumed": "by position"})
-    known = set(names)
-    missing = [name for name in identities if name not in known]
+    unknown = set(identities).difference(names)
+    missing = [name for name in identities if name in unknown]
     if not missing:
         same = list(names[: len(identities)]) == list(identities)
         order = "" if same else ", in another order, which is fine: rows are found by name"

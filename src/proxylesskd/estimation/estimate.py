@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from proxylesskd.audit.audit import memory_needed
 from proxylesskd.classifier.classifier_file import read_classifier
 from proxylesskd.classifier.stored_rows import require_store, size_of, store_of
 from proxylesskd.errors import UserError, nearest
@@ -39,6 +40,7 @@ class Estimate:
         mapped: bytes of file pages that it uses; the system holds what there is room for, once for all processes.
         gpu: bytes on the GPU of one process.
         in_all: bytes of all processes' own memory.
+        audit: bytes that the audit before the training takes for a while, besides the rows.
         available: bytes that are free on this machine.
         student_seconds: of a step, without the pass over the rows.
         head_seconds: of a step, the pass over the rows in memory.
@@ -64,6 +66,7 @@ class Estimate:
     mapped: int
     gpu: int
     in_all: int
+    audit: int
     available: int
     student_seconds: float
     head_seconds: float
@@ -175,6 +178,7 @@ def summed(recipe: Recipe, asked: Asked, found: Probed, engine: str, why: str, r
         mapped=total(parts, "mapped"),
         gpu=total(parts, "gpu"),
         in_all=in_all,
+        audit=memory_needed(asked.count, asked.dim),
         available=room.memory,
         student_seconds=student,
         head_seconds=head,

@@ -21,6 +21,7 @@ def lines(found: Estimate) -> Iterator[str]:
         yield f"           {size(found.gpu):>10}  on its GPU"
     if found.world > 1:
         yield f"           {size(found.in_all):>10}  of all processes together must be free"
+    yield f"           {size(found.audit):>10}  more for a while for the audit before it; none with --no-audit"
     disk = f", {span(found.disk_seconds)} reading rows from the disk" if found.disk_seconds else ""
     parts = f"{span(found.student_seconds)} student, {span(found.head_seconds)} rows{disk}"
     yield f"step       {span(found.step_seconds)}: {parts}; loading its images takes {span(found.data_seconds)} beside"

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from proxylesskd import machine
+from proxylesskd.machine import available_memory, cores, own_memory, total_memory
+
+
+def test_memory_and_cores_are_plausible() -> None:
+    assert 1 << 26 < available_memory() <= total_memory() < 1 << 50
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+def test_own_memory_grows_with_what_is_written_to() -> None:
+    before = own_memory()
+    held = np.ones(64 << 20, dtype=np.uint8)
+    after = own_memory()
+    assert after["peak"] >= after["anonymous"]
+    assert 60 << 20 < after["anonymous"] - before["anonymous"] < 90 << 20
+    del held
+
+
+def test_a_container_limits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_container_limit", lambda: 1 << 20)
+    assert available_memory() == total_memory() == 1 << 20
+
+
+def test_systems_without_the_files_of_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_table", lambda _path: {})
+    monkeypatch.setattr(machine, "_container_limit", lambda: None)
+    assert 0 < available_memory() <= total_memory()
+    found = own_memory()
+    assert found["anonymous"] == found["peak"] > 0
+    monkeypatch.delattr(os, "sysconf_names")
+    assert available_memory() > 0
+
+
+def test_files_of_the_kernel_are_read(tmp_path: Path) -> None:
+    (tmp_path / "table").write_text("A:  12 kB\nB: 3\nC: 4 kB\n")
+    assert machine._table(tmp_path / "table") == {"A": 12 << 10, "C": 4 << 10}
+    assert machine._table(tmp_path / "none") == {}
