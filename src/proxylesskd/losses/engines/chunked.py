@@ -12,7 +12,7 @@ from proxylesskd.errors import UserError
 from proxylesskd.losses.engines.engine import Bend, Sums, frozen_lse, may_overflow
 from proxylesskd.losses.rows import Rows, block, gather
 
-CHUNK = 4096  # rows at a time: a [4096, 128] float32 block of cosines is 2 MB and stays in the cache
+CHUNK = 2048  # rows at a time: a [2048, 128] float32 block of cosines is 1 MB and stays in the cache
 
 Masked = tuple[Tensor, Tensor]
 
