@@ -86,7 +86,7 @@ def test_mobilefacenet_is_one_graph() -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_norms_that_processes_share_stay_in_the_graph() -> None:
+def test_a_compiled_network_pauses_at_norms_that_processes_share() -> None:
     network, images, count = _network(), torch.randn(8, 3, 4, 4), Counting()
     expected = copy.deepcopy(network)(images)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -96,7 +96,8 @@ def test_norms_that_processes_share_stay_in_the_graph() -> None:
             found.sum().backward()
     finally:
         dist.destroy_process_group()
-    assert count.graphs == 1
+    assert count.graphs > 0  # what can be is compiled
+    assert sum(torch._dynamo.utils.counters["graph_break"].values()) > 0
     torch.testing.assert_close(found, expected)
 
 
