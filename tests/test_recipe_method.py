@@ -52,8 +52,8 @@ def test_neighbours_tell_their_gap_now_and_then(tmp_path: Path) -> None:
     settings = ["method.engine=neighbours", "method.neighbours=10", "method.sample=0.1", "method.gap_every=3"]
     told = loss_of(settings, tmp_path, step=3)
     assert 0.5 < float(told["neighbours_gradient_cosine"]) <= 1.0
-    expected = float(loss_of(["method.engine=reference"], tmp_path)["loss"])
-    assert float(told["loss"] - told["neighbours_loss_gap"]) == pytest.approx(expected, rel=1e-5)
+    expected = loss_of(["method.engine=reference"], tmp_path)["loss"].item()
+    assert (told["loss"] - told["neighbours_loss_gap"]).item() == pytest.approx(expected, rel=1e-5)
     assert (tmp_path / "nearest").is_dir()
     assert "neighbours_loss_gap" not in loss_of(settings, tmp_path, step=4)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from proxylesskd.audit import audit
 from proxylesskd.audit.audit import audit_classifier, check_space, usual_similarity
 from proxylesskd.audit.evidence import gather
 from proxylesskd.audit.finding import Audit
@@ -131,3 +132,18 @@ def test_the_threshold_for_duplicates_follows_the_data() -> None:
     assert 0.8 < usual_similarity(between) < 0.95
     nothing = dataclasses.replace(easy, counts=torch.ones_like(easy.counts))
     assert usual_similarity(nothing) == 0.95
+
+
+def test_rows_whose_copies_memory_does_not_hold_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = world(60, 32, seed=3)
+    classifier = place.classifier()
+    assert audit.memory_needed(60, 32) == audit._SCRATCH + audit._COPIES * 4 * 32 * 60
+    monkeypatch.setattr(audit, "SAMPLED", 20)
+    monkeypatch.setattr(audit, "available_memory", lambda: 0)
+    assert audit.memory_needed(60, 32) == audit._SCRATCH + audit._COPIES * 4 * 32 * 20
+    found = audit_classifier(classifier, embedded=place.embedded)
+    assert levels(found)["sample of rows"] == "passed"
+    assert "20 of 60" in next(f.message for f in found.findings if f.check == "sample of rows")
+    assert audit_classifier(classifier).to_dict() == audit_classifier(classifier).to_dict()
+    doubled = InheritedClassifier(classifier.rows[[0] * 60], classifier.identities, {})
+    assert levels(audit_classifier(doubled))["copies"] == "failed"

@@ -120,7 +120,7 @@ def test_a_full_disk_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = TensorWriter(tmp_path / "f.safetensors", LAYOUT, {})
     file._file.close()
-    file._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123, SIM115
+    file._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
     with pytest.raises(UserError, match="able to write"):
         file.put("rows", 0, TENSORS["rows"])
     file._file.close()

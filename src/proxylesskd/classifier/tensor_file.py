@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -108,7 +109,7 @@ class TensorWriter:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _require_room(path, place)
-            self._file = self._partial.open("wb")
+            self._file: BinaryIO = self._partial.open("wb")
             self._file.write(header)
             self._file.truncate(place)
         except OSError as error:

@@ -16,7 +16,8 @@ from proxylesskd.losses.margin import Margin
 from proxylesskd.losses.rows import Rows
 
 IN_PLACE = 2 * CHUNK  # rows that stand for all in the probed training: the buffers have their full size
-_LOGITS = 1 << 23  # of the pass that is timed: 65,536 rows of a batch of 128, which are more than the caches hold
+_TIMED = 1 << 16  # rows of the pass that is timed: more than the caches hold
+_LOGITS = 1 << 23  # of that pass, at most, while it has more rows than those in place
 _DENSE = 1 << 24  # logits of one dense product that are tried
 _DENSE_COPIES = 3  # of the logits that a dense product keeps
 
@@ -54,7 +55,9 @@ def rows_in_place(engine: str, batch: int, count: int) -> int:
 
 def rows_to_time(engine: str, batch: int, count: int) -> int:
     """Return with how many rows the pass is timed."""
-    return rows_in_place(engine, batch, count) if engine == "reference" else min(count, max(IN_PLACE, _LOGITS // batch))
+    if engine == "reference":
+        return rows_in_place(engine, batch, count)
+    return min(count, _TIMED, max(IN_PLACE, _LOGITS // batch))
 
 
 def further_bytes(engine: str, batch: int, count: int) -> int:
