@@ -8,12 +8,13 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
-from proxylesskd.errors import UserError
+from proxylesskd.errors import UserError, nearest
 from proxylesskd.losses.engines.automatic import automatic
 from proxylesskd.losses.engines.chunked import CHUNK
 from proxylesskd.losses.frozen_softmax import margin_softmax
 from proxylesskd.losses.margin import Margin
 from proxylesskd.losses.rows import Rows
+from proxylesskd.recipe_method import ENGINES
 
 IN_PLACE = 2 * CHUNK  # rows that stand for all in the probed training: the buffers have their full size
 _TIMED = 1 << 16  # rows of the pass that is timed: more than the caches hold
@@ -104,11 +105,14 @@ def pass_seconds(rows: Rows, batch: int, engine: str, margin: Margin, repeats: i
 
 
 def require_known(engine: str, world: int) -> None:
-    """Stop at an engine that makes no sense.
+    """Stop at an engine that there is none of, or that makes no sense.
 
     Raises:
-        UserError: rows are to be split over one process.
+        UserError: its name is unknown, or rows are to be split over one process.
     """
+    if engine not in ENGINES:
+        hint = nearest(engine, ENGINES)
+        raise UserError(f"expected method.engine among {', '.join(ENGINES)}, found '{engine}'{hint}")
     if engine == "sharded" and world == 1:
         raise UserError("expected several processes for method.engine=sharded, found 1; give --world N")
 

@@ -63,4 +63,5 @@ def _once(student: nn.Module, images: Tensor) -> int:
         total = student(images).sum()
     total.backward()
     student.zero_grad(set_to_none=True)
-    return sum(kept.values()) - sum(parameter.nbytes for parameter in student.parameters())
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*student.parameters(), *student.buffers())}
+    return sum(size for place, size in kept.items() if place not in own)

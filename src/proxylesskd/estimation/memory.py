@@ -94,7 +94,7 @@ def warnings_of(parts: list[Part], asked: Asked, room: Room, *, from_disk: int) 
     found = []
     if needed > room.memory:
         found.append(
-            f"needs {needed / GIB:.1f} GiB, this machine has {room.memory / GIB:.1f} GiB: {_mend(parts, asked)}"
+            f"needs {needed / GIB:.1f} GiB, this machine has {room.memory / GIB:.1f} GiB free: {_mend(parts, asked)}"
         )
     if room.gpu and gpu > room.gpu:
         found.append(f"needs {gpu / GIB:.1f} GiB on each GPU, it has {room.gpu / GIB:.1f} GiB: {_mend(parts, asked)}")
