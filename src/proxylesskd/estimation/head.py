@@ -13,7 +13,7 @@ from proxylesskd.losses.engines.automatic import automatic
 from proxylesskd.losses.engines.chunked import CHUNK
 from proxylesskd.losses.frozen_softmax import margin_softmax
 from proxylesskd.losses.margin import Margin
-from proxylesskd.losses.rows import Rows
+from proxylesskd.losses.rows import Rows, part
 from proxylesskd.recipe_method import ENGINES
 
 IN_PLACE = 2 * CHUNK  # rows that stand for all in the probed training: the buffers have their full size
@@ -84,8 +84,17 @@ def seen_rows(engine: str, batch: int, count: int, world: int, *, nearest: int, 
     return batch, count
 
 
-def pass_seconds(rows: Rows, batch: int, engine: str, margin: Margin, repeats: int = 5) -> float:
-    """Return the seconds of loss and gradient of a batch through ``[n, D]`` rows, the median of a few.
+def pass_seconds(rows: Rows, seen: int, batch: int, engine: str, margin: Margin, repeats: int = 5) -> float:
+    """Return the seconds of loss and gradient of a batch through some rows, the median of a few passes.
+
+    Args:
+        rows: ``[C, D]``. Every pass takes the next ones, as long as there are any, so that they come from the memory
+            and not from a cache, as those of a pass over all rows do.
+        seen: how many a pass takes, at most C.
+        batch: number of embeddings.
+        engine: of the training.
+        margin: of the training.
+        repeats: passes that count.
 
     Raises:
         UserError: the engine cannot run here.
@@ -93,12 +102,14 @@ def pass_seconds(rows: Rows, batch: int, engine: str, margin: Margin, repeats: i
     generator = torch.Generator().manual_seed(0)
     embeddings = F.normalize(torch.randn(batch, rows.shape[1], generator=generator), dim=1)
     embeddings = embeddings.to(rows.device).requires_grad_()
-    labels = torch.randint(rows.shape[0], (batch,), generator=generator).to(rows.device)
+    labels = torch.randint(seen, (batch,), generator=generator).to(rows.device)
     alone = "chunked" if engine in ("sharded", "neighbours") else engine
-    found = []
-    for _ in range(repeats + 1):
+    windows, found = rows.shape[0] // seen, []
+    for number in range(repeats + 1):
+        start = number % windows * seen
         begun = _now(rows.device)
-        losses, _ = margin_softmax(embeddings, rows, labels, margin=margin, scale=64.0, engine=alone)
+        some = part(rows, start, start + seen)
+        losses, _ = margin_softmax(embeddings, some, labels, margin=margin, scale=64.0, engine=alone)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         found.append(_now(rows.device) - begun)
     return median(found[1:])

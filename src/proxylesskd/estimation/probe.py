@@ -171,8 +171,9 @@ def _seen(asked: Asked, recipe: Recipe, engine: str) -> tuple[int, int]:
 def _seconds_of_row(asked: Asked, recipe: Recipe, rows: Rows, engine: str) -> float:
     """Return the seconds that one row costs in the pass over all of them."""
     batch = _seen(asked, recipe, engine)[0]
-    some = part(rows, 0, rows_to_time(engine, batch, asked.count)).to(asked.device)
-    return pass_seconds(some, batch, engine, margin_of(recipe)) / some.shape[0]
+    seen = rows_to_time(engine, batch, rows.shape[0])
+    some = part(rows, 0, min(rows.shape[0], 6 * seen)).to(asked.device)
+    return pass_seconds(some, seen, batch, engine, margin_of(recipe)) / seen
 
 
 def _data_seconds(asked: Asked, recipe: Recipe, source: Source) -> float:
