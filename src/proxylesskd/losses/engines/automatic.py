@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import torch
 
-DENSE_LIMIT = 1 << 22  # below this many logits one dense product is as fast as the chunks
+DENSE_LIMIT = 1 << 18  # below this many logits one dense product is as fast as the chunks
 _BFLOAT16_CORES = (8, 0)  # compute capability
 
 
