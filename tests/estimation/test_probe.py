@@ -128,6 +128,7 @@ def test_the_verb_tries_it_in_a_process_of_its_own(recipe: Recipe, tmp_path: Pat
         ([], {"identities": 9, "world": 3}, "multiple of the 3 processes"),
         (["method.engine=sharded"], {"identities": 9}, "--world"),
         (["method.engine=chunky"], {"identities": 9}, "method.engine"),
+        (["method.name=alone"], {"identities": 9}, "method.name=proxyless"),
         ([], {"classifier": "nowhere.safetensors"}, "found nothing"),
     ],
 )
@@ -142,6 +143,12 @@ def test_wrong_questions_are_refused_at_once(
         recipe = override_recipe(recipe, override)
     with pytest.raises(UserError, match=message):
         estimate(recipe, **options)  # type: ignore[arg-type]
+
+
+def test_rows_of_another_dimension_are_refused_at_once(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, model=replace(recipe.model, dim=DIM + 1))
+    with pytest.raises(UserError, match=f"dimension {DIM}, found 'proxyless' and model.dim={DIM + 1}"):
+        estimate(recipe, classifier=classifier_file(tmp_path))
 
 
 def test_a_gpu_that_is_not_there(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
