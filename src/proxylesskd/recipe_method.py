@@ -43,6 +43,19 @@ def margin_of(recipe: Recipe) -> Margin:
     )
 
 
+def check_method(recipe: Recipe) -> None:
+    """Stop where the recipe names a margin or an engine that there is none of, before anything is written.
+
+    Raises:
+        UserError: names it, and the nearest that there is.
+    """
+    margin_of(recipe)
+    engine = recipe.method.engine
+    if engine not in ENGINES:
+        hint = nearest(engine, ENGINES)
+        raise UserError(f"expected method.engine among {', '.join(ENGINES)}, found '{engine}'{hint}")
+
+
 def proxyless_of(
     recipe: Recipe, student: nn.Module, classifier: InheritedClassifier, folder: Path, quiet: bool = False
 ) -> Proxyless:
@@ -58,10 +71,8 @@ def proxyless_of(
     Raises:
         UserError: the engine or the margin is unknown or cannot run here.
     """
+    check_method(recipe)
     plan = recipe.method
-    if plan.engine not in ENGINES:
-        hint = nearest(plan.engine, ENGINES)
-        raise UserError(f"expected method.engine among {', '.join(ENGINES)}, found '{plan.engine}'{hint}")
     engine: str | Engine = plan.engine
     frozen: Frozen = classifier
     if plan.engine == "neighbours":

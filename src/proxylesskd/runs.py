@@ -27,7 +27,7 @@ from proxylesskd.models.weights import save_model
 from proxylesskd.processes import ending_together, first_alone, rank_and_world, restarted, wait_for_all
 from proxylesskd.recipe import Recipe
 from proxylesskd.recipe_fit import fit_recipe, new_model
-from proxylesskd.recipe_method import margin_of, proxyless_of
+from proxylesskd.recipe_method import check_method, margin_of, proxyless_of
 from proxylesskd.training.result import FitResult
 
 
@@ -123,6 +123,7 @@ def distill(
     if recipe.method.name != "proxyless":
         hint = nearest(recipe.method.name, ["proxyless"])
         raise UserError(f"expected method.name = proxyless, found '{recipe.method.name}'{hint}; 'train' trains alone")
+    check_method(recipe)
     if classifier is None:
         file = _required(recipe.method.classifier, "method.classifier", "the inherited classifier")
         classifier = InheritedClassifier.load(file)

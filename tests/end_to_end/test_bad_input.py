@@ -200,3 +200,15 @@ def test_a_run_is_never_written_over(capsys: pytest.CaptureFixture[str], place: 
 def test_what_is_required_is_asked_for(capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path) -> None:
     assert "data.train=" in fails(capsys, "train", "-o", tmp_path / "a")
     assert "method.classifier=" in fails(capsys, "distill", "-o", tmp_path / "b", f"data.train={place / 'faces'}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"), [("method.engine=chunkd", "'chunked'"), ("method.margin=arcfase", "'arcface'")]
+)
+def test_a_method_that_there_is_none_of_leaves_no_run_behind(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path, setting: str, hint: str
+) -> None:
+    faces = f"data.train=folder:{place / 'faces'}"
+    line = fails(capsys, "distill", "-o", tmp_path / "run", "-c", place / "c.safetensors", faces, *SMALL, setting)
+    assert f"did you mean {hint}" in line
+    assert not (tmp_path / "run").exists()
