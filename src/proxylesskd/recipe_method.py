@@ -92,7 +92,10 @@ def proxyless_of(
 
 def _neighbours(recipe: Recipe, classifier: InheritedClassifier, folder: Path, quiet: bool) -> Neighbours:
     """Search the nearest rows once, or open the table of an earlier run; the first process does, the others open it."""
-    rows, plan = classifier.stored, recipe.method
-    find = partial(find_nearest, rows, min(plan.neighbours, rows.shape[0] - 1), folder / "nearest")
+    plan = recipe.method
+    # The classifier's own fingerprint is known by now: the rows need not be hashed again, by every process.
+    find = partial(
+        find_nearest, classifier.stored, plan.neighbours, folder / "nearest", fingerprint=classifier.fingerprint
+    )
     first_alone(lambda: find(progress=not quiet) and None)
     return Neighbours(find(), sample=plan.sample, seed=recipe.seed)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxylesskd.errors import UserError
-from proxylesskd.losses.engines.engine import Bend, Sums, frozen_lse, may_overflow
+from proxylesskd.losses.engines.engine import Bend, Sums, frozen_lse, may_overflow, require_frozen
 from proxylesskd.losses.rows import Rows, block, gather
 
 CHUNK = 2048  # rows at a time: a [2048, 128] float32 block of cosines is 1 MB and stays in the cache
@@ -36,10 +35,7 @@ class Chunked:
         Raises:
             UserError: the rows require a gradient; this engine exists because they do not.
         """
-        if rows.requires_grad:
-            raise UserError(
-                "expected frozen rows, found rows that require a gradient; use engine='reference' to train them"
-            )
+        require_frozen(rows)
         found = sums(unit.detach(), rows, (torch.arange(len(labels), device=labels.device), labels), scale, bend)
         return frozen_lse(found, unit, scale), found.best
 

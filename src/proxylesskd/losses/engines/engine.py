@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from proxylesskd.errors import UserError
 from proxylesskd.losses.rows import Rows
 
 # exp of this, times any number of rows that a machine can hold, is still a float32; so is exp of its negative
@@ -83,6 +84,18 @@ class Engine(Protocol):
     def mean_row(self, rows: Rows, dtype: torch.dtype) -> Tensor:
         """Return ``[D]``, the mean of all rows: where label smoothing pulls."""
         ...
+
+
+def require_frozen(rows: Rows) -> None:
+    """Stop at rows that require a gradient: their engines exist because they do not.
+
+    Raises:
+        UserError: they do.
+    """
+    if rows.requires_grad:
+        raise UserError(
+            "expected frozen rows, found rows that require a gradient; use engine='reference' to train them"
+        )
 
 
 def may_overflow(scale: float, count: int, bend: Bend | None) -> bool:

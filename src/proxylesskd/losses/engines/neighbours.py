@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -96,8 +96,6 @@ class Neighbours:
             found = sums(unit.detach(), rows, self._apart(labels), scale, bend)
         else:
             found = self._sampled(unit.detach(), rows, labels, scale, bend)
-        # A sample that meets nobody, its neighbours all being duplicates and none drawn, has nothing to learn.
-        found = replace(found, total=found.total.clamp_min(torch.finfo(unit.dtype).tiny))
         return frozen_lse(found, unit, scale), found.best
 
     def choose(self, labels: Tensor) -> Chosen:

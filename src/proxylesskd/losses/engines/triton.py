@@ -29,7 +29,7 @@ from torch import Tensor
 
 from proxylesskd.errors import UserError
 from proxylesskd.losses.engines.chunked import total_row
-from proxylesskd.losses.engines.engine import Bend, Sums, frozen_lse, may_overflow
+from proxylesskd.losses.engines.engine import Bend, Sums, frozen_lse, may_overflow, require_frozen
 from proxylesskd.losses.engines.triton_plan import Plan, Tile, plan_for
 from proxylesskd.losses.rows import Bfloat16Rows, Int8Rows, Rows, gather
 
@@ -240,10 +240,7 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def _check(unit: Tensor, rows: Rows) -> None:
-    if rows.requires_grad:
-        raise UserError(
-            "expected frozen rows, found rows that require a gradient; use engine='reference' to train them"
-        )
+    require_frozen(rows)
     if unit.device != rows.device:
         raise UserError(
             f"expected embeddings and rows on one device, found {unit.device} and {rows.device}; move the rows there "
