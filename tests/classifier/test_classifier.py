@@ -18,7 +18,8 @@ def example() -> InheritedClassifier:
 def test_rows_are_a_unit_buffer_and_never_a_parameter() -> None:
     classifier = example()
     assert list(classifier.parameters()) == []
-    assert list(classifier.state_dict()) == ["stored_rows"]
+    assert [name for name, _ in classifier.named_buffers()] == ["stored_rows"]
+    assert dict(classifier.state_dict()) == {"_extra_state": classifier.fingerprint}
     torch.testing.assert_close(classifier.rows.norm(dim=1), torch.ones(5))
     assert (classifier.dim, len(classifier.identities)) == (8, 5)
 

@@ -46,7 +46,8 @@ class InheritedClassifier(nn.Module):
         projection: ``[T, D] float32`` or None, a buffer.
 
     The rows are buffers too: they move with the module and are never trained. Those of a large file are views on the
-    file, and must not be written to.
+    file, and must not be written to. A ``state_dict`` holds the fingerprint alone: it is loaded where the rows are the
+    same, and refused elsewhere.
 
     Raises:
         UserError: shapes do not fit, a row is zero or not finite, or a name stands twice.
@@ -73,9 +74,11 @@ class InheritedClassifier(nn.Module):
         self, stored: Rows, identities: Sequence[str], provenance: Mapping[str, Any], projection: Tensor | None
     ) -> None:
         for name, tensor in parts(stored).items():
-            self.register_buffer(f"stored_{name}", tensor)
+            self.register_buffer(f"stored_{name}", tensor, persistent=False)
         self._parts = tuple(parts(stored))
-        self.register_buffer("projection", None if projection is None else projection.detach().float())
+        self.register_buffer(
+            "projection", None if projection is None else projection.detach().float(), persistent=False
+        )
         self.identities = identities
         self.provenance = dict(provenance)
 
@@ -142,6 +145,14 @@ class InheritedClassifier(nn.Module):
                 f"expected the classifier {fingerprint} of the earlier run, found {self.fingerprint}; "
                 "resume with the classifier that the run began with"
             )
+
+    def get_extra_state(self) -> str:
+        """Return what a checkpoint says of the classifier."""
+        return self.fingerprint
+
+    def set_extra_state(self, state: str) -> None:
+        """Refuse a checkpoint that was trained through other rows."""
+        self.expect(state)
 
     def rows_of(self, identities: Sequence[str]) -> Tensor:
         """Return ``[len(identities)] int64``, the row of every named identity.

@@ -35,7 +35,15 @@ class ClassifierShard(nn.Module):
         self.expect = classifier.expect
         self._parts = tuple(parts(rows))
         for name, tensor in parts(rows).items():
-            self.register_buffer(f"stored_{name}", tensor)
+            self.register_buffer(f"stored_{name}", tensor, persistent=False)
+
+    def get_extra_state(self) -> str:
+        """Return what a checkpoint says of the whole classifier."""
+        return self.fingerprint
+
+    def set_extra_state(self, state: str) -> None:
+        """Refuse a checkpoint that was trained through other rows."""
+        self.expect(state)
 
     @property
     def stored(self) -> Rows:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,35 +14,28 @@ from proxylesskd.losses.engines.neighbours import Neighbours
 from proxylesskd.losses.frozen_softmax import margin_softmax
 from proxylesskd.losses.margin import Margin
 from proxylesskd.losses.rows import Rows
-from proxylesskd.methods.method import Batch
+from proxylesskd.methods.method import Batch, Seen
 from proxylesskd.models.modes import evaluating
 
 
 class Frozen(Protocol):
-    """What the method must know of a classifier, whole or a part of it."""
+    """What a method must know of a classifier, whole or a part of it; a module of buffers that are never trained.
+
+    As a part of a method it moves with it. A checkpoint keeps its fingerprint alone, and refuses other rows.
+    """
 
     @property
     def stored(self) -> Rows:
         """``[C, D]`` rows of unit length."""
         ...
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of rows and names."""
-        ...
 
-    def expect(self, fingerprint: str) -> None:
-        """Stop if this is not the classifier that ``fingerprint`` names."""
-        ...
-
-
-class Proxyless:
+class Proxyless(nn.Module):
     """The student meets the teacher's frozen classifier and labels; the teacher itself is never run.
 
     Args:
-        student: ``[B, 3, H, W] -> [B, D]``, D being the classifier's dimension.
-        classifier: the inherited rows, ``[C, D]``; with ``engine = Sharded(…)`` this process's part of them, see
-            :class:`proxylesskd.classifier.shard.ClassifierShard`.
+        classifier: the inherited rows, ``[C, D]``, D being the student's dimension; with ``engine = Sharded(…)`` this
+            process's part of them, see :class:`proxylesskd.classifier.shard.ClassifierShard`.
         margin: on the cosine with the own row.
         scale: ``s`` of the softmax.
         engine: see :func:`proxylesskd.losses.frozen_softmax.margin_softmax`.
@@ -55,34 +47,33 @@ class Proxyless:
 
     def __init__(
         self,
-        student: nn.Module,
-        classifier: Frozen,
         *,
+        classifier: Frozen,
         margin: Margin,
         scale: float = 64.0,
         engine: str | Engine = "auto",
         smoothing: float = 0.0,
         gap_every: int = 0,
     ) -> None:
-        self.student = student
+        super().__init__()
         self.classifier = classifier
         self.margin, self.scale, self.engine, self.smoothing = margin, scale, engine, smoothing
         self.gap_every = gap_every
         self._mean_row: Tensor | None = None
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, seen: Seen, batch: Batch) -> dict[str, Tensor]:
         """Return the mean margin softmax through the frozen rows, and the accuracy without margin.
 
         With an approximate engine, some steps also tell how far it is from the exact loss, see
         :meth:`proxylesskd.losses.engines.neighbours.Neighbours.gap`.
         """
-        embeddings = self.student(batch.images)  # [B, D]
-        losses, correct = self._softmax(embeddings, batch.labels, self.engine)
+        embeddings, labels = seen.general(batch)
+        losses, correct = self._softmax(embeddings, labels, self.engine)
         told = {"loss": losses.mean(), "accuracy": correct.float().mean()}
         if isinstance(self.engine, Neighbours) and self.gap_every > 0 and batch.step % self.gap_every == 0:
             # a second look at the batch must not move the margin's state
             with evaluating(self.margin) if isinstance(self.margin, nn.Module) else nullcontext():
-                told |= self.engine.gap(embeddings, lambda x, engine: self._softmax(x, batch.labels, engine)[0])
+                told |= self.engine.gap(embeddings, lambda x, engine: self._softmax(x, labels, engine)[0])
         return told
 
     def _softmax(self, embeddings: Tensor, labels: Tensor, engine: str | Engine) -> tuple[Tensor, Tensor]:
@@ -103,18 +94,3 @@ class Proxyless:
             engine = Chunked() if isinstance(self.engine, str) else self.engine
             self._mean_row = engine.mean_row(self.classifier.stored, torch.float32)
         return self._mean_row
-
-    def trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
-        """Name the student's parameters; the classifier has none."""
-        return self.student.named_parameters()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the classifier's fingerprint, for the rows never change, and what the margin has learned."""
-        state = self.margin.state_dict() if isinstance(self.margin, nn.Module) else {}
-        return {"classifier": self.classifier.fingerprint, "margin": dict(state)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the margin's state; refuse a checkpoint that was trained through other rows."""
-        self.classifier.expect(state["classifier"])
-        if isinstance(self.margin, nn.Module):
-            self.margin.load_state_dict(state.get("margin", {}))
