@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from proxylesskd.data import augment as module
-from proxylesskd.data.augment import Augmentation, augment, sample_keys
+from proxylesskd.data.augment import Augmentation, augment, flipped, sample_keys
 from proxylesskd.errors import UserError
 
 NAMES = [f.name for f in fields(Augmentation)]
@@ -190,3 +190,20 @@ def test_occlusion_is_one_rectangle_of_one_colour() -> None:
 def test_what_is_no_probability_is_refused(wrong: float) -> None:
     with pytest.raises(UserError, match=r"expected augmentation blur to be a probability in \[0, 1\]"):
         Augmentation(blur=wrong)
+
+
+def test_what_is_mirrored_can_be_told_beforehand() -> None:
+    images = torch.randint(0, 256, (64, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for seed, flip in ((0, 0.5), (1, 0.2), (2, 0.0), (3, 1.0)):
+        augmentation = Augmentation(flip=flip)
+        keys = sample_keys(seed, 5, torch.arange(64) * 3)
+        told = flipped(keys, augmentation)
+        changed = augment(images, keys, augmentation)
+        for image, after, mirrored in zip(images, changed, told.tolist(), strict=True):
+            assert torch.equal(after, image.flip(-1) if mirrored else image)
+        assert abs(float(told.float().mean()) - flip) < 0.2
+
+
+def test_what_is_done_beyond_mirroring() -> None:
+    assert Augmentation(flip=0.5).beyond_flips() == {}
+    assert Augmentation(flip=0.0, crop=0.2, occlusion=1.0).beyond_flips() == {"crop": 0.2, "occlusion": 1.0}

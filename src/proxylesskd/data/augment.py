@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from proxylesskd.data.keys import sample_keys, uniform
 from proxylesskd.errors import UserError
 
-__all__ = ["Augmentation", "augment", "sample_keys"]
+__all__ = ["Augmentation", "augment", "flipped", "sample_keys"]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 # Sides to which an image shrinks, as sevenths of its own: 112 pixels become 16, 32, 48 or 64.
@@ -25,6 +25,7 @@ BLUR_SIGMA = (0.4, 2.0)  # pixels
 ZOOM = (0.85, 1.1)
 SHIFT = 0.06  # of the side
 GREY_SHARE = 0.2  # of the samples whose colours change
+FLIP = 6  # the stream of random numbers that says which samples are mirrored
 CPU_CHUNK = 8  # samples; their floats stay in the cache
 
 Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -61,6 +62,10 @@ class Augmentation:
                     f"found {getattr(self, entry.name)}"
                 )
 
+    def beyond_flips(self) -> dict[str, float]:
+        """Return what is done to images other than mirroring them, with how often."""
+        return {e.name: getattr(self, e.name) for e in fields(self) if e.name != "flip" and getattr(self, e.name) > 0}
+
 
 def _between(keys: torch.Tensor, stream: int, low: float, high: float) -> torch.Tensor:
     return low + (high - low) * uniform(keys, stream)
@@ -72,6 +77,16 @@ def _column(values: torch.Tensor) -> torch.Tensor:
 
 def _flip(x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:  # noqa: ARG001 - all changes are called alike
     return x.flip(-1)
+
+
+def flipped(keys: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
+    """Return ``[B] bool``, which samples :func:`augment` mirrors.
+
+    Args:
+        keys: ``[B] int64`` from :func:`sample_keys`.
+        augmentation: how often each change is made.
+    """
+    return uniform(keys, FLIP) < augmentation.flip
 
 
 def _crop(x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -170,7 +185,6 @@ _CHANGES: tuple[tuple[str, int, Change], ...] = (
     ("blur", 3, _rounded(_blur)),
     ("colour", 4, _rounded(_colour)),
     ("occlusion", 5, _occlude),  # last but the mirror: what covers a face is to hide it, and stays sharp
-    ("flip", 6, _flip),
 )
 
 
@@ -190,11 +204,17 @@ def augment(images: torch.Tensor, keys: torch.Tensor, augmentation: Augmentation
     out = images.clone()
     for name, stream, change in _CHANGES:
         probability: float = getattr(augmentation, name)
-        if probability == 0.0:
-            continue
-        chosen = torch.nonzero(uniform(keys, stream) < probability)[:, 0]
-        chunk = CPU_CHUNK if images.device.type == "cpu" else max(1, len(chosen))
-        for start in range(0, len(chosen), chunk):
-            part = chosen[start : start + chunk]
-            out[part] = change(out[part], keys[part])
+        if probability > 0.0:
+            _apply(out, keys, uniform(keys, stream) < probability, change)
+    if augmentation.flip > 0.0:
+        _apply(out, keys, flipped(keys, augmentation), _flip)
     return out
+
+
+def _apply(out: torch.Tensor, keys: torch.Tensor, drawn: torch.Tensor, change: Change) -> None:
+    """Change the samples that were ``drawn [B] bool``, in place."""
+    chosen = torch.nonzero(drawn)[:, 0]
+    chunk = CPU_CHUNK if out.device.type == "cpu" else max(1, len(chosen))
+    for start in range(0, len(chosen), chunk):
+        part = chosen[start : start + chunk]
+        out[part] = change(out[part], keys[part])
