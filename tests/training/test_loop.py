@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from proxylesskd.errors import UserError
+from proxylesskd.teaching.taught import Taught
 from proxylesskd.training.log import MetricsLog
 from tests.training.pieces import (
     assert_equal,
@@ -95,13 +97,22 @@ def test_method_sees_progress_and_channels_last() -> None:
     assert all(batch.teacher_embeddings is None for batch in method.seen)
 
 
-def test_live_teacher() -> None:
+@pytest.mark.parametrize("need", ["teacher_embeddings", "teacher_norms", "teacher_maps"])
+def test_a_method_hears_the_teacher_when_it_needs_to(need: str) -> None:
+    def teach(images: Tensor, indices: Tensor, step: int) -> Taught:
+        return Taught(images.float().mean((2, 3)), indices + 0.5 * step)
+
     method = linear()
-    method.needs = frozenset({"teacher_embeddings"})
-    fit_quietly(method, make_batches(8), prepare=double, embed=lambda images: images.float().mean((2, 3)))
+    fit_quietly(method, make_batches(8), prepare=double, teach=teach)
+    assert all(batch.teacher_embeddings is None for batch in method.seen)  # it does not
+    method = linear()
+    method.needs = frozenset({need})
+    fit_quietly(method, make_batches(8), prepare=double, teach=teach, general=6)
     for number, batch in enumerate(method.seen):
-        expected = next(iter(make_batches(8)(number, number + 1)))[1].float().mean((2, 3))
-        assert torch.equal(batch.teacher_embeddings, expected)
+        _, images, _, indices = next(iter(make_batches(8)(number, number + 1)))
+        assert torch.equal(batch.teacher_embeddings, images.float().mean((2, 3)))
+        assert torch.equal(batch.teacher_norms, indices + 0.5 * number)
+        assert batch.general == 6
     with pytest.raises(UserError, match="found no teacher"):
         fit_quietly(method, make_batches(8), prepare=double)
 

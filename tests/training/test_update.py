@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from proxylesskd.errors import UserError
 from proxylesskd.methods.method import Batch
+from proxylesskd.teaching.taught import Taught
 from proxylesskd.training.optimiser import make_optimiser
 from proxylesskd.training.state import TrainState
 from proxylesskd.training.update import Outcome, make_autocast, require_needs, running_statistics, to_batch, update
@@ -39,7 +40,8 @@ def _update(state: TrainState, *batches: Batch, **settings: Any) -> Outcome:
     return update(state, batches, **{**defaults, **settings})
 
 
-def test_batch_is_augmented_then_shown_to_the_teacher_then_normalised() -> None:
+@pytest.mark.parametrize("maps", [(), (torch.zeros(2, 1, 4, 4),)])
+def test_batch_is_augmented_then_shown_to_the_teacher_then_normalised(maps: tuple[Tensor, ...]) -> None:
     images = torch.full((2, 3, 4, 4), 10, dtype=torch.uint8)
     calls = []
 
@@ -47,10 +49,11 @@ def test_batch_is_augmented_then_shown_to_the_teacher_then_normalised() -> None:
         calls.append(("augment", indices.tolist(), step))
         return images + 5
 
-    def embed(images: Tensor) -> Tensor:
+    def teach(images: Tensor, indices: Tensor, step: int) -> Taught:
+        calls.append(("teach", indices.tolist(), step))
         assert images.dtype == torch.uint8
         assert not torch.is_grad_enabled()
-        return images.double().mean((2, 3))
+        return Taught(images.float().mean((2, 3)), images.float().amax((1, 2, 3)), maps)
 
     def prepare(images: Tensor, indices: Tensor, step: int) -> Tensor:
         calls.append(("prepare", indices.tolist(), step))
@@ -58,13 +61,18 @@ def test_batch_is_augmented_then_shown_to_the_teacher_then_normalised() -> None:
 
     batch = to_batch(
         (77, images, torch.tensor([3, 4]), torch.tensor([8, 9])),
-        step=5, steps=20, device=CPU, channels_last=True, prepare=prepare, augment=augment, embed=embed,
+        step=5, steps=20, device=CPU, channels_last=True, prepare=prepare, augment=augment, teach=teach,
+        general=1,
     )  # fmt: skip
-    assert calls == [("augment", [8, 9], 5), ("prepare", [8, 9], 5)]
+    assert calls == [("augment", [8, 9], 5), ("teach", [8, 9], 5), ("prepare", [8, 9], 5)]
     assert torch.equal(batch.images, torch.full((2, 3, 4, 4), 30.0))
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.teacher_embeddings is not None
     assert torch.equal(batch.teacher_embeddings, torch.full((2, 3), 15.0))
+    assert batch.teacher_norms is not None
+    assert batch.teacher_norms.tolist() == [15.0, 15.0]
+    assert batch.teacher_maps == (maps or None)
+    assert batch.general == 1
     assert (batch.labels.tolist(), batch.indices.tolist(), batch.progress) == ([3, 4], [8, 9], 0.25)
 
 
@@ -141,13 +149,29 @@ def test_unknown_autocast_names_the_nearest() -> None:
         make_autocast("fp16", CPU)
 
 
+def test_a_batch_without_a_teacher_holds_nothing_of_one() -> None:
+    loaded = (0, torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([3, 4]), torch.tensor([8, 9]))
+    batch = to_batch(
+        loaded, step=0, steps=1, device=CPU, channels_last=False, prepare=lambda images, *_: images.float()
+    )
+    assert batch.general is batch.teacher_embeddings is batch.teacher_norms is batch.teacher_maps is None
+
+
+def _silent(images: Tensor, indices: Tensor, step: int) -> Taught:
+    return Taught(images)
+
+
 def test_needs_are_met_or_refused() -> None:
     method = linear()
     require_needs(method, None)
-    method.needs = frozenset({"teacher_embeddings"})
-    require_needs(method, lambda images: images)
-    with pytest.raises(UserError, match="found no teacher"):
+    for need in ("teacher_embeddings", "teacher_norms", "teacher_maps"):
+        method.needs = frozenset({need, "balanced"})
+        require_needs(method, _silent)
+        with pytest.raises(UserError, match=f"needs {need}, found no teacher"):
+            require_needs(method, None)
+    for need in ("student_maps", "balanced", "balanced_half"):  # nothing that a teacher says
+        method.needs = frozenset({need})
         require_needs(method, None)
     method.needs = frozenset({"teacher_embedding"})
     with pytest.raises(UserError, match="did you mean 'teacher_embeddings'"):
-        require_needs(method, lambda images: images)
+        require_needs(method, _silent)

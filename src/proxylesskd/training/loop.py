@@ -12,9 +12,11 @@ import torch
 from rich.console import Console
 
 from proxylesskd.errors import UserError
-from proxylesskd.methods.method import Batch, Method
+from proxylesskd.methods.learner import Course
+from proxylesskd.methods.method import TEACHER_NEEDS, Batch
 from proxylesskd.models.synced_norm import synchronised
 from proxylesskd.processes import rank_and_world
+from proxylesskd.teaching.taught import Teach
 from proxylesskd.training.checkpoint import canonical_settings
 from proxylesskd.training.compile import compiled, wants_compile
 from proxylesskd.training.log import MetricsLog
@@ -39,7 +41,6 @@ from proxylesskd.training.set_up import closing, require_counts, set_up
 from proxylesskd.training.state import TrainState
 from proxylesskd.training.stop import StopRequest
 from proxylesskd.training.update import (
-    Embed,
     Loaded,
     Outcome,
     Transform,
@@ -53,14 +54,15 @@ Batches = Callable[[int, int], Iterator[Loaded]]
 
 
 def fit(
-    method: Method,
+    method: Course,
     batches: Batches,
     *,
     steps: int,
     steps_per_epoch: int,
     prepare: Transform,
     augment: Transform | None = None,
-    embed: Embed | None = None,
+    teach: Teach | None = None,
+    general: int | None = None,
     optimiser: str = "sgd",
     lr: float = 0.1,
     momentum: float = 0.9,
@@ -102,7 +104,8 @@ def fit(
     What a method trains beyond its student is kept equal, too. The first process alone writes and prints.
 
     Args:
-        method: owns the student, turns a batch into a loss, names what is trained.
+        method: owns the student, turns a batch into a loss, names what is trained; a
+            :class:`proxylesskd.methods.learner.Learner`.
         batches: ``batches(start, stop)`` yields ``(number, images [B, 3, H, W] uint8, labels [B] int64,
             indices [B] int64)`` on the CPU for the micro-batches ``start … stop - 1``. Update ``k`` takes the
             micro-batches ``k * accumulate … (k + 1) * accumulate - 1``. Of several processes, each gets its own.
@@ -112,7 +115,9 @@ def fit(
             normalisation; ``step`` is the update, the same for all of its micro-batches.
         augment: ``(images, indices, step) -> images``, all uint8, before ``prepare``: needed instead of
             augmenting within ``prepare`` where a teacher must see what the student sees.
-        embed: the live teacher, ``[B, 3, H, W] uint8 -> [B, D]``; run when the method needs its embeddings.
+        teach: what the teacher says about a batch, see :mod:`proxylesskd.teaching`; asked when the method needs it.
+        general: how many images at the front of each micro-batch are drawn at random over all images, where the
+            others are not; for methods, see :class:`proxylesskd.methods.method.Batch`.
         optimiser, lr, momentum, nesterov, weight_decay: see :func:`make_optimiser`; ``lr`` is the peak rate.
         schedule, warmup, milestones, gamma, final, power: see :func:`learning_rate`.
         clip: largest global norm of the gradient; 0 for no clipping.
@@ -144,6 +149,7 @@ def fit(
     curve: dict[str, Any] = {"warmup": warmup, "milestones": list(milestones)}
     curve |= {"gamma": gamma, "final": final, "power": power}
     shape = {"steps": steps, "clip": clip, "accumulate": accumulate, "autocast": autocast, "compile": compile}
+    shape |= {"general": general}
     fingerprint = canonical_settings(
         {"optimiser": optimiser, "schedule": schedule, **descent, **curve, **shape} if settings is None else settings
     )
@@ -152,7 +158,7 @@ def fit(
     require_counts(
         steps_per_epoch=steps_per_epoch, accumulate=accumulate, log_every=log_every, max_bad_steps=max_bad_steps
     )
-    require_needs(method, embed)
+    require_needs(method, teach)
 
     state = set_up(method, device, channels_last, rank_and_world(), kind=optimiser, **descent)
     context = make_autocast(autocast, state.device)
@@ -165,7 +171,8 @@ def fit(
     alarm = partial(warn, console, log, state)
     resumed_from = begin(state, checkpoints, resume, fingerprint, log, say, alarm)
     feed = partial(to_batch, steps=steps, device=state.device, channels_last=channels_last, prepare=prepare)
-    feed = partial(feed, augment=augment, embed=embed if "teacher_embeddings" in method.needs else None)
+    heard = teach if method.needs & TEACHER_NEEDS else None
+    feed = partial(feed, augment=augment, teach=heard, general=general)
     descend = partial(update, state, clip=clip, accumulate=accumulate, autocast=context)
     with (
         synchronised(method.student, sync_norm and state.world > 1),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from proxylesskd.errors import UserError
-from proxylesskd.methods.method import Method
+from proxylesskd.methods.learner import Course
 from proxylesskd.training.average import begin_alike
 from proxylesskd.training.optimiser import make_optimiser
 from proxylesskd.training.state import TrainState
@@ -17,7 +17,7 @@ from proxylesskd.training.update import Loaded
 
 
 def set_up(
-    method: Method,
+    method: Course,
     device: torch.device | str | None,
     channels_last: bool,
     processes: tuple[int, int] = (0, 1),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from proxylesskd.errors import UserError
-from proxylesskd.methods.method import Method
+from proxylesskd.methods.learner import Course
 from proxylesskd.processes import gather
 
 
@@ -68,7 +68,7 @@ class TrainState:
         checkpoint: the last checkpoint of this run.
     """
 
-    method: Method
+    method: Course
     optimiser: torch.optim.Optimizer
     parameters: Sequence[nn.Parameter]
     device: torch.device

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from proxylesskd.errors import UserError, nearest
-from proxylesskd.methods.method import Batch, Method
+from proxylesskd.methods.learner import Course
+from proxylesskd.methods.method import NEEDS, TEACHER_NEEDS, Batch
 from proxylesskd.processes import gather
+from proxylesskd.teaching.taught import Teach
 from proxylesskd.training.average import average_gradients, averaged
 from proxylesskd.training.state import TrainState
 
 # (images on the device, indices on the device, step) -> images
 Transform = Callable[[Tensor, Tensor, int], Tensor]
-Embed = Callable[[Tensor], Tensor]
 Loaded = tuple[int, Tensor, Tensor, Tensor]
 
-_PROVIDED = ("teacher_embeddings",)
 _AUTOCAST = ("auto", "bf16", "off")
 
 
@@ -45,20 +45,19 @@ class Outcome:
     images: int
 
 
-def require_needs(method: Method, embed: Embed | None) -> None:
+def require_needs(method: Course, teach: Teach | None) -> None:
     """Refuse a method whose needs the loop cannot meet.
 
     Raises:
-        UserError: a need that nobody provides, or teacher embeddings without a teacher.
+        UserError: a need that nobody provides, or one of the teacher's without a teacher.
     """
     for need in sorted(method.needs):
-        if need not in _PROVIDED:
-            raise UserError(
-                f"expected a method that needs {', '.join(_PROVIDED)} at most, found the need '{need}'"
-                f"{nearest(need, _PROVIDED)}"
-            )
-    if "teacher_embeddings" in method.needs and embed is None:
-        raise UserError("this method needs the teacher's embeddings, found no teacher; give one as embed=…")
+        if need not in NEEDS:
+            known = ", ".join(sorted(NEEDS))
+            raise UserError(f"expected a method with needs among {known}, found '{need}'{nearest(need, NEEDS)}")
+    heard = sorted(method.needs & TEACHER_NEEDS)
+    if heard and teach is None:
+        raise UserError(f"this method needs {' and '.join(heard)}, found no teacher; give one as teach=…")
 
 
 def to_batch(
@@ -70,25 +69,28 @@ def to_batch(
     channels_last: bool,
     prepare: Transform,
     augment: Transform | None = None,
-    embed: Embed | None = None,
+    teach: Teach | None = None,
+    general: int | None = None,
 ) -> Batch:
     """Turn loaded ``[B, 3, H, W] uint8`` images into what the method sees.
 
     The images move to the device as bytes, are augmented there, shown to the teacher if there is one, and
     normalised for the student.
     """
-    _, images, labels, indices = loaded
-    images, labels, indices = (_move(tensor, device) for tensor in (images, labels, indices))
+    _, images, labels, asked = loaded
+    images, labels, indices = (_move(tensor, device) for tensor in (images, labels, asked))
     if augment is not None:
         images = augment(images, indices, step)
-    embeddings = None
-    if embed is not None:
+    said: dict[str, Any] = {}
+    if teach is not None:
         with torch.no_grad():
-            embeddings = embed(images).to(device=device, dtype=torch.float32)  # [B, D]
+            taught = teach(images, asked, step)  # as they were loaded: a look-up needs no transfer from the device
+        said = {"teacher_embeddings": taught.embeddings, "teacher_norms": taught.norms}
+        said["teacher_maps"] = taught.maps or None
     inputs = prepare(images, indices, step)
     if channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return Batch(inputs, labels, indices, step, step / steps, teacher_embeddings=embeddings)
+    return Batch(inputs, labels, indices, step, step / steps, general, **said)
 
 
 def update(
