@@ -48,18 +48,22 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class MethodRecipe:
-    """How it learns: ``alone`` trains its own classifier, ``proxyless`` goes through the inherited one.
+    """How it learns: ``name`` is a method or a sum of methods, see :mod:`proxylesskd.methods.formula`.
 
-    ``teacher`` is only run for the audit: a sample of the faces must find its own rows in the classifier. ``m`` is the
-    margin; ``m1`` and ``m3`` belong to ``combined``, ``m_high`` and ``penalty`` to ``magface``, ``concentration`` to
-    ``adaface``. ``engine`` is ``auto``, ``reference``, ``chunked``, ``triton``, ``sharded`` (rows split over the
-    processes) or ``neighbours`` (an approximation: ``neighbours`` nearest rows and a ``sample`` of the others, compared
-    with the exact loss every ``gap_every`` steps).
+    ``classifier`` is the inherited one, for methods that go through it; ``teacher`` is a model, for methods that hear
+    it and for the audit: a sample of the faces must find its own rows in the classifier. Where only flips augment,
+    what the teacher says is computed once: ``cache`` is ``auto``, ``cached`` or ``live``, ``cache_folder`` where it
+    lies (for all users' runs, unless given). ``m`` is the margin; ``m1`` and ``m3`` belong to ``combined``, ``m_high``
+    and ``penalty`` to ``magface``, ``concentration`` to ``adaface``. ``engine`` is ``auto``, ``reference``,
+    ``chunked``, ``triton``, ``sharded`` (rows split over the processes) or ``neighbours`` (an approximation:
+    ``neighbours`` nearest rows and a ``sample`` of the others, compared with the exact loss every ``gap_every`` steps).
     """
 
     name: str = "proxyless"
     classifier: str = ""
     teacher: str = ""
+    cache: str = "auto"
+    cache_folder: str = ""
     margin: str = "arcface"
     m: float = 0.5
     m1: float = 1.0

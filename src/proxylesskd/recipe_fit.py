@@ -17,11 +17,12 @@ from proxylesskd.data.pairs import Pairs, read_pairs
 from proxylesskd.data.source import Source
 from proxylesskd.errors import UserError
 from proxylesskd.export.ship import write_json
-from proxylesskd.methods.method import Method
+from proxylesskd.methods.learner import Course
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.registry import create_model, memory_format_of
 from proxylesskd.processes import gather, rank_and_world
 from proxylesskd.recipe import Recipe
+from proxylesskd.teaching.taught import Teach
 from proxylesskd.training.log import MetricsLog
 from proxylesskd.training.loop import fit
 from proxylesskd.training.result import FitResult
@@ -41,18 +42,26 @@ def new_model(recipe: Recipe, dim: int) -> nn.Module:
 
 
 def fit_recipe(
-    recipe: Recipe, out: Path, method: Method, source: Source, rows: Tensor, resume: bool, quiet: bool
+    recipe: Recipe,
+    out: Path,
+    course: Course,
+    source: Source,
+    rows: Tensor,
+    resume: bool,
+    quiet: bool,
+    teach: Teach | None = None,
 ) -> tuple[FitResult, str]:
-    """Train a method as the recipe says.
+    """Train a student by its course as the recipe says.
 
     Args:
         recipe: what to do; its batch is that of all processes together.
         out: the run folder; the first process puts there ``metrics.jsonl``, ``checkpoints/`` and ``data.json``.
-        method: on the CPU; moved to the device.
+        course: on the CPU; moved to the device.
         source: the training faces.
         rows: ``[identities] int64``, which row of the classifier each label of the source means.
         resume: go on from the newest checkpoint.
         quiet: draw no progress bar.
+        teach: what the teacher says of a batch, where a method hears it.
 
     Returns:
         How the training ended, and one line on what was corrupt.
@@ -62,13 +71,13 @@ def fit_recipe(
     """
     plan, corrupt, (rank, world) = recipe.train, CorruptLog(), rank_and_world()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _to_device(method, device)
+    course.to(device)
     per_epoch = max(1, len(source) // (plan.batch * plan.accumulate))
     steps = plan.steps or max(1, round(plan.epochs * len(source) / (plan.batch * plan.accumulate)))
     check = _checker(recipe) if recipe.data.check and rank == 0 else None
     with _open_log(out, rank) as log:
         result = fit(
-            method,
+            course,
             _batches(recipe, source, rows, corrupt, share_of_batch(plan.batch, world)),
             steps=steps,
             steps_per_epoch=per_epoch,
@@ -86,7 +95,7 @@ def fit_recipe(
             compile=plan.compile,
             sync_norm=plan.sync_norm,
             device=device,
-            channels_last=memory_format_of(method.student) == torch.channels_last,
+            channels_last=memory_format_of(course.student) == torch.channels_last,
             checkpoints=out / "checkpoints",
             checkpoint_every=plan.checkpoint_every,
             resume=resume,
@@ -153,15 +162,6 @@ def _all_corrupt(own: CorruptLog) -> CorruptLog:
         seen += asked
         entries |= found
     return CorruptLog(seen, entries)
-
-
-def _to_device(method: Method, device: torch.device) -> None:
-    """Move what the loop does not: a frozen classifier or trained rows follow the student."""
-    for part in vars(method).values():
-        if isinstance(part, nn.Module):
-            part.to(device)
-        elif isinstance(part, nn.Parameter):
-            part.data = part.data.to(device)
 
 
 def shaping(recipe: Recipe) -> dict[str, Any]:

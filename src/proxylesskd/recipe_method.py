@@ -17,7 +17,9 @@ from proxylesskd.losses.engines.sharded import Sharded
 from proxylesskd.losses.make_margin import make_margin
 from proxylesskd.losses.margin import Margin
 from proxylesskd.losses.nearest_rows import find_nearest
-from proxylesskd.methods.proxyless import Frozen, Proxyless
+from proxylesskd.methods.catalogue import Resources, Shapes, expand, make_terms
+from proxylesskd.methods.formula import Summand
+from proxylesskd.methods.learner import Learner
 from proxylesskd.processes import first_alone, rank_and_world
 from proxylesskd.recipe import Recipe
 
@@ -56,38 +58,77 @@ def check_method(recipe: Recipe) -> None:
         raise UserError(f"expected method.engine among {', '.join(ENGINES)}, found '{engine}'{hint}")
 
 
-def proxyless_of(
-    recipe: Recipe, student: nn.Module, classifier: InheritedClassifier, folder: Path, quiet: bool = False
-) -> Proxyless:
-    """Make ProxylessKD as the recipe says.
+def summands_of(recipe: Recipe) -> tuple[Summand, ...]:
+    """Read the sum of methods that the recipe names, and stop where anything about the method is wrong.
+
+    Raises:
+        UserError: a method, an option, a margin or an engine that there is none of; the nearest is named.
+    """
+    check_method(recipe)
+    return expand(recipe.method.name)
+
+
+def learner_of(
+    recipe: Recipe,
+    student: nn.Module,
+    folder: Path,
+    *,
+    num_identities: int,
+    dim: int,
+    images: int = 0,
+    classifier: InheritedClassifier | None = None,
+    teacher_dim: int | None = None,
+    student_shapes: Shapes | None = None,
+    teacher_shapes: Shapes | None = None,
+    quiet: bool = False,
+) -> Learner:
+    """Make the student's course as the recipe says.
 
     Args:
         recipe: its ``method``.
-        student: of the classifier's dimension.
-        classifier: the inherited rows, on the CPU.
+        student: its embeddings have ``dim`` dimensions.
         folder: the run folder; the table of nearest rows is kept there where the engine needs one.
+        num_identities: size of the label space.
+        dim: D.
+        images: in the source.
+        classifier: the inherited rows, on the CPU, where a method goes through them.
+        teacher_dim: of the teacher's embeddings, where a method hears the teacher.
+        student_shapes: of the student's maps, where a method looks at them.
+        teacher_shapes: of the teacher's.
         quiet: draw no progress bar.
 
     Raises:
-        UserError: the engine or the margin is unknown or cannot run here.
+        UserError: the engine or the margin is unknown or cannot run here, or a method lacks what it needs.
     """
-    check_method(recipe)
-    plan = recipe.method
-    engine: str | Engine = plan.engine
-    frozen: Frozen = classifier
-    if plan.engine == "neighbours":
-        engine = _neighbours(recipe, classifier, folder, quiet)
-    elif plan.engine == "sharded":
-        engine, frozen = Sharded(len(classifier.identities)), ClassifierShard(classifier, *rank_and_world())
-    return Proxyless(
-        student,
-        frozen,
-        margin=margin_of(recipe),
+    summands, plan = summands_of(recipe), recipe.method
+    engine, frozen = _engine(recipe, classifier, folder, quiet)
+    resources = Resources(
+        num_identities=num_identities,
+        dim=dim,
+        seed=recipe.seed,
+        images=images,
+        margin=partial(margin_of, recipe),
         scale=plan.scale,
         engine=engine,
         smoothing=plan.smoothing,
         gap_every=plan.gap_every,
+        classifier=frozen,
+        teacher_dim=teacher_dim,
+        student_shapes=student_shapes,
+        teacher_shapes=teacher_shapes,
     )
+    return Learner(student, make_terms(summands, resources))
+
+
+def _engine(
+    recipe: Recipe, classifier: InheritedClassifier | None, folder: Path, quiet: bool
+) -> tuple[str | Engine, InheritedClassifier | ClassifierShard | None]:
+    """Make what the recipe's engine is by name, and the part of the classifier that this process holds for it."""
+    if classifier is None or recipe.method.engine not in ("neighbours", "sharded"):
+        return recipe.method.engine, classifier
+    if recipe.method.engine == "neighbours":
+        return _neighbours(recipe, classifier, folder, quiet), classifier
+    return Sharded(len(classifier.identities)), ClassifierShard(classifier, *rank_and_world())
 
 
 def _neighbours(recipe: Recipe, classifier: InheritedClassifier, folder: Path, quiet: bool) -> Neighbours:

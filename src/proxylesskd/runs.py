@@ -5,7 +5,7 @@ What the recipe says about the training itself is handed on by :mod:`proxylesskd
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +19,19 @@ from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.project import save_projection
 from proxylesskd.data.listed import listed
 from proxylesskd.data.source import Source, open_source
-from proxylesskd.errors import UserError, nearest
+from proxylesskd.errors import UserError
 from proxylesskd.export.ship import write_json
-from proxylesskd.methods.alone import Alone
+from proxylesskd.methods.catalogue import wants
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.weights import save_model
 from proxylesskd.processes import ending_together, first_alone, rank_and_world, restarted, wait_for_all
 from proxylesskd.recipe import Recipe
-from proxylesskd.recipe_fit import fit_recipe, new_model
-from proxylesskd.recipe_method import check_method, margin_of, proxyless_of
+from proxylesskd.recipe_fit import AUGMENT, fit_recipe, new_model
+from proxylesskd.recipe_method import learner_of, summands_of
+from proxylesskd.recipe_teacher import Heard, hear, student_shapes
 from proxylesskd.training.result import FitResult
+
+DIM = 512  # of a student, where nothing says it
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Run:
         folder: the run folder.
         student: the trained network on the CPU, in evaluation mode.
         preprocessing: how it wants its images.
-        classifier: the rows it was trained with, inherited or its own.
+        classifier: the rows it was trained with, inherited or its own; None where there were none.
         result: how the training ended.
         data: one line on what was read and what of it was corrupt.
         audit: what was found about an inherited classifier before the training, or None.
@@ -48,7 +51,7 @@ class Run:
     folder: Path
     student: nn.Module
     preprocessing: Preprocessing
-    classifier: InheritedClassifier
+    classifier: InheritedClassifier | None
     result: FitResult
     data: str
     audit: Audit | None = None
@@ -69,22 +72,16 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     Raises:
         UserError: anything in the recipe or its files is wrong.
     """
+    recipe = replace(recipe, method=replace(recipe.method, name="alone", classifier="", teacher=""))
     resume = resume or restarted()
     out = first_alone(partial(_open_folder, out, recipe, resume))
     source = _open_faces(recipe)
-    dim = recipe.model.dim or 512
+    dim = recipe.model.dim or DIM
     student = new_model(recipe, dim)
-    method = Alone(
-        student,
-        num_identities=len(source.identities),
-        dim=dim,
-        margin=margin_of(recipe),
-        scale=recipe.method.scale,
-        seed=recipe.seed,
-    )
-    result, read = fit_recipe(recipe, out, method, source, torch.arange(len(source.identities)), resume, quiet)
+    learner = learner_of(recipe, student, out, num_identities=len(source.identities), dim=dim)
+    result, read = fit_recipe(recipe, out, learner, source, torch.arange(len(source.identities)), resume, quiet)
     provenance = {"how": "trained together with the backbone", "margin": recipe.method.margin, "run": out.name}
-    rows = F.normalize(method.rows.detach().cpu(), dim=1)
+    rows = F.normalize(dict(learner.trainable())["alone.rows"].detach().cpu(), dim=1)
     classifier = InheritedClassifier(rows, source.identities, provenance)
     if result.finished and rank_and_world()[0] == 0:
         classifier.save(out / "classifier.safetensors")
@@ -102,14 +99,16 @@ def distill(
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Train a student through the inherited classifier (ProxylessKD, arXiv 2011.00265).
+    """Train a student by the method that the recipe names: ProxylessKD (arXiv 2011.00265), a rival, or a sum of them.
 
     Under `torchrun` all processes call it; the first one writes, and one that was started anew resumes by itself.
 
     Args:
-        recipe: what to do; ``method.classifier`` names the file unless ``classifier`` is given.
+        recipe: what to do; ``method.name`` says by which method, see :mod:`proxylesskd.methods.catalogue`,
+            ``method.classifier`` names the file of the inherited rows unless ``classifier`` is given.
         out: the run folder; it must not hold a run unless ``resume``.
-        classifier: the inherited rows.
+        classifier: the inherited rows. Where no method goes through them they say the student's dimension, and how the
+            teacher's embeddings are projected to it.
         source: the training faces instead of ``data.train``.
         audit: stop before training where the classifier cannot belong to the faces, and, with ``method.teacher``, to
             that teacher; see :func:`proxylesskd.audit.audit.audit_classifier`.
@@ -118,34 +117,58 @@ def distill(
 
     Raises:
         UserError: anything in the recipe or its files is wrong, the student's dimension is not the classifier's,
-            an identity of the data has no row, or the audit failed.
+            an identity of the data has no row, a method lacks what it needs, or the audit failed.
     """
-    if recipe.method.name != "proxyless":
-        hint = nearest(recipe.method.name, ["proxyless"])
-        raise UserError(f"expected method.name = proxyless, found '{recipe.method.name}'{hint}; 'train' trains alone")
-    check_method(recipe)
-    if classifier is None:
+    wanted = wants(summands_of(recipe))
+    if classifier is None and ("classifier" in wanted or recipe.method.classifier):
         file = _required(recipe.method.classifier, "method.classifier", "the inherited classifier")
         classifier = InheritedClassifier.load(file)
-    if recipe.model.dim not in (0, classifier.dim):
+    if "teacher" in wanted:
+        _required(recipe.method.teacher, "method.teacher", f"the teacher that {recipe.method.name} hears")
+    source = _open_faces(recipe) if source is None else source
+    quiet = quiet or rank_and_world()[0] > 0
+    through = classifier if "classifier" in wanted else None
+    look = partial(_audited, through, source, recipe.method.teacher, quiet)
+    findings = first_alone(look) if audit else None
+    heard = hear(recipe, source, classifier, wanted, recipe.seed + AUGMENT, quiet)
+    dim = _dim_of(recipe, classifier, heard)
+    rows = torch.arange(len(source.identities)) if through is None else through.rows_of(source.identities)
+    resume = resume or restarted()
+    out = first_alone(partial(_open_folder, out, recipe, resume))
+    if rank_and_world()[0] == 0 and classifier is not None:
+        write_json(out / "classifier.json", classifier.describe() | {"audit": findings and findings.to_dict()})
+        save_projection(out, classifier)
+    student = new_model(recipe, dim)
+    learner = learner_of(
+        recipe,
+        student,
+        out,
+        num_identities=len(source.identities) if through is None else len(through.identities),
+        dim=dim,
+        images=len(source),
+        classifier=through,
+        teacher_dim=None if heard is None else heard.dim,
+        student_shapes=student_shapes(recipe, student, wanted),
+        teacher_shapes=None if heard is None else heard.shapes,
+        quiet=quiet,
+    )
+    result, read = fit_recipe(recipe, out, learner, source, rows, resume, quiet, None if heard is None else heard.teach)
+    return _finish(recipe, out, "student.safetensors", student, classifier, result, read, findings)
+
+
+def _dim_of(recipe: Recipe, classifier: InheritedClassifier | None, heard: Heard | None) -> int:
+    """Return the student's dimension: the recipe's, else that of the rows, else the teacher's.
+
+    Raises:
+        UserError: recipe and rows disagree.
+    """
+    if classifier is not None and recipe.model.dim not in (0, classifier.dim):
         raise UserError(
             f"expected a student of the classifier's dimension {classifier.dim}, found model.dim={recipe.model.dim}; "
             f"leave model.dim out, or inherit with --dim {recipe.model.dim}"
         )
-    source = _open_faces(recipe) if source is None else source
-    quiet = quiet or rank_and_world()[0] > 0
-    look = partial(_audited, classifier, source, recipe.method.teacher, quiet)
-    findings = first_alone(look) if audit else None
-    rows = classifier.rows_of(source.identities)
-    resume = resume or restarted()
-    out = first_alone(partial(_open_folder, out, recipe, resume))
-    if rank_and_world()[0] == 0:
-        write_json(out / "classifier.json", classifier.describe() | {"audit": findings and findings.to_dict()})
-        save_projection(out, classifier)
-    student = new_model(recipe, classifier.dim)
-    method = proxyless_of(recipe, student, classifier, out, quiet)
-    result, read = fit_recipe(recipe, out, method, source, rows, resume, quiet)
-    return _finish(recipe, out, "student.safetensors", student, classifier, result, read, findings)
+    own = classifier.dim if classifier is not None else DIM if heard is None else heard.dim
+    return recipe.model.dim or own
 
 
 def _open_faces(recipe: Recipe) -> Source:
@@ -154,10 +177,12 @@ def _open_faces(recipe: Recipe) -> Source:
     return listed(source, recipe.data.keep) if recipe.data.keep else source
 
 
-def _audited(classifier: InheritedClassifier, source: Source, teacher: str, quiet: bool) -> Audit:
+def _audited(classifier: InheritedClassifier | None, source: Source, teacher: str, quiet: bool) -> Audit | None:
     """Audit, with a sample embedded by the teacher where one is named; stop if that fails."""
     from proxylesskd.teacher import load_teacher
 
+    if classifier is None:
+        return None
     model = load_teacher(teacher) if teacher else None
     findings = audit_classifier(classifier, source, teacher=model, progress=not quiet)
     findings.require()
@@ -197,14 +222,15 @@ def _finish(
     out: Path,
     file: str,
     student: nn.Module,
-    classifier: InheritedClassifier,
+    classifier: InheritedClassifier | None,
     result: FitResult,
     read: str,
     audit: Audit | None = None,
 ) -> Run:
     preprocessing = Preprocessing(size=recipe.model.image_size)
     if result.finished and rank_and_world()[0] == 0:
-        extra = {"method": recipe.method.name, "classifier": classifier.fingerprint, "steps": result.steps}
+        rows = "none" if classifier is None else classifier.fingerprint
+        extra = {"method": recipe.method.name, "classifier": rows, "steps": result.steps}
         save_model(out / file, student, preprocessing, extra)
     wait_for_all()  # what is returned lies in the folder, whichever process looks
     return Run(out, student.cpu().eval(), preprocessing, classifier, result, read, audit)

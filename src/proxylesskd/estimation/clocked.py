@@ -1,49 +1,52 @@
-"""A method that is trained as ever and notes when its steps begin."""
+"""A course that is trained as ever and notes when its steps begin."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from proxylesskd.methods.method import Batch, Method
+from proxylesskd.methods.learner import Course
+from proxylesskd.methods.method import Batch
 
 _WARM = 2  # steps in which memory is taken and kernels are chosen
 
 
 class Clocked:
-    """Wraps a method.
+    """Wraps a course.
 
     Args:
-        inner: the method.
-        *parts: modules of the method that must follow the student to its device.
+        inner: the course.
     """
 
-    def __init__(self, inner: Method, *parts: nn.Module) -> None:
+    def __init__(self, inner: Course) -> None:
         self.student, self.needs = inner.student, inner.needs
         self._inner, self._begun = inner, list[float]()
-        for number, module in enumerate(parts):
-            setattr(self, f"part_{number}", module)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Take the step of the method."""
+        """Take the step of the course."""
         self._begun.append(time.perf_counter())
         return self._inner.step(batch)
 
-    def trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
-        """Name what the method trains."""
+    def to(self, device: torch.device) -> None:
+        """Move what the course holds."""
+        self._inner.to(device)
+
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name what the course trains."""
         return self._inner.trainable()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the method."""
+        """Return the state of the course."""
         return self._inner.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Give the method its state."""
+        """Give the course its state."""
         self._inner.load_state_dict(state)
 
     def seconds(self) -> float:

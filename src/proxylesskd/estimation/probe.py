@@ -42,7 +42,7 @@ from proxylesskd.machine import own_memory
 from proxylesskd.processes import leave
 from proxylesskd.recipe import Recipe, build_recipe
 from proxylesskd.recipe_fit import fit_recipe, new_model
-from proxylesskd.recipe_method import margin_of, proxyless_of
+from proxylesskd.recipe_method import learner_of, margin_of
 from proxylesskd.runs import distill  # noqa: F401
 from proxylesskd.training.allocator import keep_freed_memory
 
@@ -157,8 +157,17 @@ def _train(asked: Asked, recipe: Recipe, student: nn.Module, few: Rows, engine: 
     )
     classifier = InheritedClassifier(few, [str(row) for row in range(few.shape[0])], {})
     with tempfile.TemporaryDirectory() as folder:
-        method = proxyless_of(recipe, student, classifier, Path(folder), quiet=True)
-        clock = Clocked(method, classifier)
+        clock = Clocked(
+            learner_of(
+                recipe,
+                student,
+                Path(folder),
+                num_identities=few.shape[0],
+                dim=few.shape[1],
+                classifier=classifier,
+                quiet=True,
+            )
+        )
         fit_recipe(recipe, Path(folder), clock, material.source, material.labels % few.shape[0], False, True)
     return clock.seconds()
 

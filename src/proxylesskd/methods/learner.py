@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from proxylesskd.methods.method import Batch, Method, Seen
+from proxylesskd.models.maps import recording_maps
 
 Schedule = Callable[[float], float]
 
@@ -27,6 +28,10 @@ class Course(Protocol):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``{"loss": scalar, …}``; the other scalars are logged."""
+        ...
+
+    def to(self, device: torch.device) -> None:
+        """Move all but the student, which the loop moves."""
         ...
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -97,14 +102,12 @@ class Learner:
         """Run the student once."""
         if "student_maps" not in self.needs:
             return Seen(_wide(self.student(images)))
-        from proxylesskd.models.maps import recording_maps
-
         with recording_maps(self.student) as maps:
             embeddings = self.student(images)  # [B, D]
         return Seen(_wide(embeddings), tuple(_wide(each) for each in maps))
 
     def to(self, device: torch.device) -> None:
-        """Move what the methods hold; the loop moves the student."""
+        """Move what the methods hold."""
         for term in self.terms:
             term.method.to(device)
 
