@@ -17,6 +17,7 @@ from proxylesskd.data.pairs import Pairs, read_pairs
 from proxylesskd.data.source import Source
 from proxylesskd.errors import UserError
 from proxylesskd.export.ship import write_json
+from proxylesskd.methods.catalogue import expand, wants
 from proxylesskd.methods.learner import Course
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.registry import create_model, memory_format_of
@@ -26,7 +27,7 @@ from proxylesskd.teaching.taught import Teach
 from proxylesskd.training.log import MetricsLog
 from proxylesskd.training.loop import fit
 from proxylesskd.training.result import FitResult
-from proxylesskd.training.update import Loaded
+from proxylesskd.training.update import Loaded, Transform
 
 # One number per purpose, so that the order of samples and their augmentation do not share random numbers.
 ORDER, AUGMENT = 1, 2
@@ -82,6 +83,8 @@ def fit_recipe(
             steps=steps,
             steps_per_epoch=per_epoch,
             prepare=_preparer(recipe),
+            augment=_augmenter(recipe),
+            teach=teach,
             lr=plan.learning_rate,
             momentum=plan.momentum,
             nesterov=plan.nesterov,
@@ -167,12 +170,14 @@ def _all_corrupt(own: CorruptLog) -> CorruptLog:
 def shaping(recipe: Recipe) -> dict[str, Any]:
     """Return what must be equal when a run is resumed: all but the things that leave its result as it is."""
     settings = recipe.to_dict()
+    heard = "teacher" in wants(expand(recipe.method.name))
     for section, key in (
+        *(() if heard else (("method", "teacher"), ("method", "cache"))),
         ("data", "workers"),
         ("data", "check"),
         ("data", "check_root"),
-        ("method", "teacher"),
         ("method", "gap_every"),
+        ("method", "cache_folder"),
     ):
         settings[section].pop(key)
     if recipe.method.engine != "neighbours":  # all others give the same loss
@@ -183,12 +188,21 @@ def shaping(recipe: Recipe) -> dict[str, Any]:
     return settings
 
 
-def _preparer(recipe: Recipe) -> Callable[[Tensor, Tensor, int], Tensor]:
-    """Return the augmentation and normalisation of one batch: a function of (seed, step, indices)."""
+def _augmenter(recipe: Recipe) -> Transform:
+    """Return the augmentation of one batch: a function of (seed, step, indices)."""
+
+    def change(images: Tensor, indices: Tensor, step: int) -> Tensor:
+        return augment(images, sample_keys(recipe.seed + AUGMENT, step, indices), recipe.augment)
+
+    return change
+
+
+def _preparer(recipe: Recipe) -> Transform:
+    """Return the normalisation of one batch for the student."""
     preprocessing = Preprocessing(size=recipe.model.image_size)
 
-    def prepare(images: Tensor, indices: Tensor, step: int) -> Tensor:
-        return preprocessing(augment(images, sample_keys(recipe.seed + AUGMENT, step, indices), recipe.augment))
+    def prepare(images: Tensor, _indices: Tensor, _step: int) -> Tensor:
+        return preprocessing(images)
 
     return prepare
 
