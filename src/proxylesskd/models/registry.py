@@ -15,6 +15,7 @@ from torch import nn
 
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.models.modes import evaluating
+from proxylesskd.models.projector import WithProjector
 
 Factory = Callable[..., nn.Module]
 
@@ -30,12 +31,14 @@ class ModelSpec:
         dim: length D of the embedding.
         width: factor on the numbers of channels.
         image_size: side of the square input in pixels.
+        projector: whether it ends in a projector, see :class:`proxylesskd.models.projector.WithProjector`.
     """
 
     name: str
     dim: int = 512
     width: float = 1.0
     image_size: int = 112
+    projector: bool = False
 
     def __post_init__(self) -> None:
         # The upper limits keep a made-up spec in an untrusted file from overflowing sizes.
@@ -45,6 +48,8 @@ class ModelSpec:
                 "expected dim in 1..65536, 0 < width <= 64 and image_size in 16..4096, "
                 f"found dim={self.dim}, width={self.width}, image_size={self.image_size}"
             )
+        if not isinstance(self.projector, bool):
+            raise UserError(f"expected projector true or false, found {self.projector!r}")
 
 
 def register_model(name: str) -> Callable[[Factory], Factory]:
@@ -68,7 +73,9 @@ def list_models() -> list[str]:
     return sorted(_FACTORIES)
 
 
-def create_model(name: str, *, dim: int = 512, width: float = 1.0, image_size: int = 112) -> nn.Module:
+def create_model(
+    name: str, *, dim: int = 512, width: float = 1.0, image_size: int = 112, projector: bool = False
+) -> nn.Module:
     """Build a backbone with fresh weights from torch's global random state.
 
     Args:
@@ -76,6 +83,7 @@ def create_model(name: str, *, dim: int = 512, width: float = 1.0, image_size: i
         dim: length D of the embedding.
         width: factor on the numbers of channels, rounded to multiples of 8.
         image_size: side of the square input in pixels.
+        projector: end the backbone in a projector that is kept, see :mod:`proxylesskd.models.projector`.
 
     Returns:
         A module that maps ``[B, 3, image_size, image_size] float`` to un-normalised ``[B, dim]`` embeddings;
@@ -84,7 +92,7 @@ def create_model(name: str, *, dim: int = 512, width: float = 1.0, image_size: i
     Raises:
         UserError: the name is unknown, or a module of one's own cannot be built or gives another shape.
     """
-    spec = ModelSpec(name, dim, width, image_size)
+    spec = ModelSpec(name, dim, width, image_size, projector)
     model = build(spec, _user_factory(name) if ":" in name else registered_factory(name))
     if ":" in name:
         _check_output(model, spec)
@@ -111,6 +119,8 @@ def build(spec: ModelSpec, factory: Factory) -> nn.Module:
         raise UserError(f"expected to build '{spec.name}' by {called or 'no arguments'}, found: {error}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"expected '{spec.name}' to return a torch.nn.Module, found {type(model).__name__}")
+    if spec.projector:
+        model = WithProjector(model, spec.dim)
     model.spec = spec  # type: ignore[assignment]  # nn.Module declares attributes as Tensor | Module
     return model
 

@@ -82,7 +82,7 @@ def load_model(path: str | Path, *, architecture: str | None = None) -> tuple[nn
         with torch.device("meta"):
             check_fit(build(spec, registered_factory(spec.name)), tensors, str(file))
     with torch.random.fork_rng(devices=[]):
-        model = create_model(spec.name, dim=spec.dim, width=spec.width, image_size=spec.image_size)
+        model = create_model(**dataclasses.asdict(spec))
     check_fit(model, tensors, str(file))
     model.load_state_dict(tensors)
     return model.eval(), preprocessing
@@ -181,7 +181,8 @@ def _describe(model: nn.Module) -> str:
     spec = getattr(model, "spec", None)
     if not isinstance(spec, ModelSpec):
         return type(model).__name__
-    return f"{spec.name} (dim={spec.dim}, width={spec.width}, image_size={spec.image_size})"
+    projector = ", projector" if spec.projector else ""
+    return f"{spec.name} (dim={spec.dim}, width={spec.width}, image_size={spec.image_size}{projector})"
 
 
 def umask() -> int:
