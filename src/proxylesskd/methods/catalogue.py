@@ -195,6 +195,48 @@ def _typed(entry: Entry, key: str, default: object, value: Option) -> Option:
 _ENTRIES = (
     Entry("alone", "trained alone", "Deng et al., ArcFace, CVPR 2019, arXiv 1801.07698", "alone:Alone"),
     Entry("proxyless", "ProxylessKD", "Shi, Ren, Chen, Yan, 2020, arXiv 2011.00265", "proxyless:Proxyless"),
+    Entry("adadistill", "AdaDistill", "Boutros, Struc, Damer, ECCV 2024, arXiv 2407.01332", "adadistill:AdaDistill"),
+    Entry("ekd", "EKD", "Huang, Wu, Xu, Ding, CVPR 2022, arXiv 2206.02325", "ekd:EKD", "alone + ekd"),
+    Entry("gkd", "GKD", "Zhao, Zhu, Guo, Zhang, Lei, AAAI 2023, arXiv 2304.04462", "gkd:GKD"),
+    Entry(
+        "margin_distillation",
+        "MarginDistillation",
+        "Svitov, Alyamkin, 2020, arXiv 2003.02586",
+        "margin_distillation:MarginDistillation",
+    ),
+    Entry("l2", "feature L2", "after Romero et al., ICLR 2015, arXiv 1412.6550", "l2:L2"),
+    Entry("angular", "ShrinkTeaNet", "Duong et al., 2019, arXiv 1905.10620", "angular:Angular", "alone + angular"),
+    Entry("kd", "KD", "Hinton, Vinyals, Dean, 2015, arXiv 1503.02531", "kd:KD", "proxyless + kd"),
+    Entry("dkd", "DKD", "Zhao et al., CVPR 2022, arXiv 2203.08679", "dkd:DKD", "proxyless + dkd"),
+    Entry("thkd", "TH-KD", "Ben-Baruch et al., 2022, arXiv 2201.06945", "thkd:THKD", "alone + thkd"),
+    Entry("rkd", "RKD", "Park et al., CVPR 2019, arXiv 1904.05068", "rkd:RKD", "alone + rkd"),
+    Entry("sp", "SP", "Tung, Mori, ICCV 2019, arXiv 1907.09682", "sp:SP", "alone + sp"),
+    Entry("cckd", "CCKD", "Peng et al., ICCV 2019, arXiv 1904.01802", "cckd:CCKD", "alone + cckd"),
+    Entry("pkt", "PKT", "Passalis, Tefas, ECCV 2018, arXiv 1803.10837", "pkt:PKT", "alone + pkt"),
+    Entry(
+        "darkrank",
+        "DarkRank",
+        "Chen, Wang, Zhang, AAAI 2018, arXiv 1707.01220",
+        "darkrank:DarkRank",
+        "alone + darkrank",
+    ),
+    Entry(
+        "triplet_distillation",
+        "TripletDistillation",
+        "Feng et al., ICIP 2020, arXiv 1905.04457",
+        "triplet_distillation:TripletDistillation",
+    ),
+    Entry(
+        "coupleface",
+        "CoupleFace",
+        "Liu et al., ECCV 2022, arXiv 2204.05502",
+        "coupleface:CoupleFace",
+        "alone + coupleface",
+    ),
+    Entry("crd", "CRD", "Tian, Krishnan, Isola, ICLR 2020, arXiv 1910.10699", "crd:CRD", "alone + crd"),
+    Entry("at", "AT", "Zagoruyko, Komodakis, ICLR 2017, arXiv 1612.03928", "at:AT", "alone + at"),
+    Entry("fitnet", "FitNet", "Romero et al., ICLR 2015, arXiv 1412.6550", "fitnet:FitNet", "alone + fitnet"),
+    Entry("simkd", "SimKD", "Chen et al., CVPR 2022, arXiv 2203.14001", "simkd:SimKD"),
 )
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
