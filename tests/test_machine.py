@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from proxylesskd import machine
-from proxylesskd.machine import available_memory, cores, own_memory, total_memory
+from proxylesskd.machine import available_memory, cache_folder, cores, own_memory, total_memory
 
 
 def test_memory_and_cores_are_plausible() -> None:
@@ -43,3 +43,11 @@ def test_files_of_the_kernel_are_read(tmp_path: Path) -> None:
     (tmp_path / "table").write_text("A:  12 kB\nB: 3\nC: 4 kB\n")
     assert machine._table(tmp_path / "table") == {"A": 12 << 10, "C": 4 << 10}
     assert machine._table(tmp_path / "none") == {}
+
+
+def test_what_can_be_made_again_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "proxylesskd"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "proxylesskd"

@@ -1,4 +1,4 @@
-"""What this machine has: memory and cores."""
+"""What this machine has: memory, cores, and a place for what can be made again."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def available_memory() -> int:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for this package (``XDG_CACHE_HOME`` or ``~/.cache``)."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    return Path(base) / "proxylesskd"
 
 
 def own_memory() -> dict[str, int]:

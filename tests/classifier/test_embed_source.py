@@ -17,6 +17,18 @@ from proxylesskd.errors import UserError
 from tests.faces import ColourEmbedder, MemorySource
 
 
+class LongEmbedder(ColourEmbedder):
+    """Knows how long its embeddings were."""
+
+    fingerprint = "long-1"
+
+    def measure(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return super().embed(images), images[..., :50].float().mean((1, 2, 3))
+
+    def embed(self, images: Tensor) -> Tensor:
+        raise AssertionError(f"these {len(images)} images are to be seen once")
+
+
 class CountingEmbedder(ColourEmbedder):
     """Counts the images it is shown and may fail after some of them."""
 
@@ -124,7 +136,7 @@ def test_what_is_no_folder_of_embeddings(tmp_path: Path) -> None:
     folder = tmp_path / "e"
     embed_source(teacher, source, folder=folder)
     np.save(folder / "views.npy", np.zeros((4, 2, 3), np.float16))
-    with pytest.raises(UserError, match=r"found \(4, 2, 3\)"):
+    with pytest.raises(UserError, match=r"found float16 \(4, 2, 3\)"):
         embed_source(teacher, source, folder=folder)
     (folder / "views.npy").write_bytes(b"hello")
     with pytest.raises(UserError, match="expected embeddings in"):
@@ -144,3 +156,69 @@ def test_several_processes_need_a_folder(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "rank_and_world", lambda: (0, 2))
     with pytest.raises(UserError, match="folder that all 2 processes see"):
         embed_source(ColourEmbedder(), MemorySource(2, 2))
+
+
+def test_lengths_are_kept_beside_the_embeddings(tmp_path: Path) -> None:
+    source = MemorySource(3, 3)
+    memory = embed_source(LongEmbedder(), source, batch=4)
+    folder = embed_source(LongEmbedder(), source, batch=4, folder=tmp_path)
+    assert memory.norms is not None
+    assert folder.norms is not None
+    for index in range(9):
+        image = decode(source.read(index)[0])
+        expected = [image[:, :, :50].mean(dtype=np.float64), image[:, :, ::-1][:, :, :50].mean(dtype=np.float64)]
+        np.testing.assert_allclose(memory.norms[index], expected, rtol=1e-6)
+    assert np.array_equal(memory.norms, folder.norms)
+    assert memory.norms.dtype == folder.norms.dtype == np.float32
+    again = embed_source(LongEmbedder(), source, batch=4, folder=tmp_path)
+    assert np.array_equal(again.norms, folder.norms)
+    assert embed_source(ColourEmbedder(), source).norms is None
+
+
+def test_folders_from_before_there_were_lengths_still_serve(tmp_path: Path) -> None:
+    source = MemorySource(3, 3)
+    first = embed_source(LongEmbedder(), source, folder=tmp_path)
+    header = json.loads((tmp_path / "embedded.json").read_text())
+    for key in ("content", "norms"):
+        header.pop(key)
+    (tmp_path / "embedded.json").write_text(json.dumps({**header, "format": 1}))
+    (tmp_path / "norms.npy").unlink()
+    found = embed_source(LongEmbedder(), source, folder=tmp_path)
+    assert found.norms is None
+    assert np.array_equal(found.views, first.views)
+    np.save(tmp_path / "done.npy", np.zeros(1, np.uint8))  # as if it had been interrupted
+    assert np.array_equal(embed_source(LongEmbedder(), source, folder=tmp_path).views, first.views)
+    (tmp_path / "embedded.json").write_text(json.dumps({**header, "format": 3}))
+    with pytest.raises(UserError, match=r"format = 2 .*found 3"):
+        embed_source(LongEmbedder(), source, folder=tmp_path)
+
+
+def test_faces_of_the_same_names_with_other_pixels_are_other_faces(tmp_path: Path) -> None:
+    source, other = MemorySource(2, 2), MemorySource(2, 2)
+    other.spoil(3)
+    embed_source(ColourEmbedder(), source, folder=tmp_path)
+    with pytest.raises(UserError, match="content ="):
+        embed_source(ColourEmbedder(), other, folder=tmp_path)
+
+
+def test_a_teacher_may_be_renamed(tmp_path: Path) -> None:
+    source, teacher = MemorySource(2, 2), CountingEmbedder()
+    embed_source(ColourEmbedder(), source, folder=tmp_path)
+    teacher.name = "colours of another name"
+    assert embed_source(teacher, source, folder=tmp_path).teacher == "colours of another name"
+    assert teacher.images == 0
+
+
+def test_runs_share_a_folder_for_each_teacher_and_faces(tmp_path: Path) -> None:
+    source, renamed = MemorySource(2, 2), CountingEmbedder()
+    renamed.name = "another name"
+    first = embed_source(ColourEmbedder(), source, shared=tmp_path)
+    again = embed_source(renamed, source, shared=tmp_path)
+    assert renamed.images == 0
+    assert np.array_equal(first.views, again.views)
+    assert len(list(tmp_path.iterdir())) == 1
+    embed_source(ColourEmbedder(), MemorySource(2, 3), shared=tmp_path)
+    embed_source(LongEmbedder(), source, shared=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    embed_source(ColourEmbedder(), source, folder=tmp_path.parent / "own", shared=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3  # a folder that is given comes first

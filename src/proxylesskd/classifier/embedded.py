@@ -29,6 +29,7 @@ class EmbeddedSource:
         identities: C names.
         teacher: name of the teacher.
         fingerprint: of the teacher's weights and preprocessing.
+        norms: ``[N, V] float32``, lengths of the embeddings before they were normalised; None where nobody kept them.
     """
 
     views: npt.NDArray[Any]
@@ -36,6 +37,7 @@ class EmbeddedSource:
     identities: Sequence[str]
     teacher: str
     fingerprint: str
+    norms: npt.NDArray[np.float32] | None = None
 
     @property
     def dim(self) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from proxylesskd.machine import cache_folder
 from proxylesskd.synthetic.arrays import Bytes, Flags, Floats, Ints, Names
 
 FORMAT = 11  # raise when the content of the cached file changes
@@ -56,12 +57,6 @@ class Head:
     place: Floats
     lips: Floats
     lid: Floats
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder for this package (``XDG_CACHE_HOME`` or ``~/.cache``)."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    return Path(base) / "proxylesskd"
 
 
 def save_head(head: Head, path: Path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import proxylesskd
 from proxylesskd.errors import UserError
+from proxylesskd.machine import cache_folder
 from proxylesskd.synthetic.faces import check_counts, face_jpeg, require_packages
-from proxylesskd.synthetic.head import cache_folder
 from proxylesskd.synthetic.source import identity_name
 
 LICENCE = (
