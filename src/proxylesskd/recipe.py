@@ -38,12 +38,16 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """The network that is trained; ``dim = 0`` takes the classifier's dimension."""
+    """The network that is trained; ``dim = 0`` takes the classifier's dimension.
+
+    ``projector`` ends it in three linear layers that stay, see :mod:`proxylesskd.models.projector`.
+    """
 
     name: str = "mobilefacenet"
     dim: int = 0
     width: float = 1.0
     image_size: int = 112
+    projector: bool = False
 
 
 @dataclass(frozen=True)

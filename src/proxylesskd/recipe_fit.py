@@ -39,7 +39,13 @@ def new_model(recipe: Recipe, dim: int) -> nn.Module:
     """Make the recipe's network with first values that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return create_model(recipe.model.name, dim=dim, width=recipe.model.width, image_size=recipe.model.image_size)
+        return create_model(
+            recipe.model.name,
+            dim=dim,
+            width=recipe.model.width,
+            image_size=recipe.model.image_size,
+            projector=recipe.model.projector,
+        )
 
 
 def fit_recipe(
