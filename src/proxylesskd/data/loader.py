@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -168,6 +169,7 @@ def load_batches(
     rank: int = 0,
     world: int = 1,
     prefetch: int = 3,
+    plan: Callable[[int], Indices] | None = None,
 ) -> Iterator[Batch]:
     """Yield the training batches of steps ``start`` to ``stop - 1``.
 
@@ -186,6 +188,8 @@ def load_batches(
         rank: this process, in ``[0, world)``.
         world: number of processes.
         prefetch: how many batches are decoded ahead, which bounds memory.
+        plan: another order of samples: from a step to the ``[batch]`` indices of this rank, which then take the place
+            of those of ``seed``, ``rank`` and ``world``; see :func:`proxylesskd.data.balanced.balanced_plan`.
 
     Yields:
         step, images ``[batch, 3, size, size] uint8`` RGB, labels ``[batch] int64``, indices ``[batch] int64``.
@@ -195,9 +199,11 @@ def load_batches(
     """
     _check_counts(batch=batch, workers=workers, prefetch=prefetch, size=size)
     length = len(source)
-    plan = (batch_indices(s, length=length, batch=batch, seed=seed, rank=rank, world=world) for s in range(start, stop))
+    if plan is None:
+        plan = partial(batch_indices, length=length, batch=batch, seed=seed, rank=rank, world=world)
+    todo = (plan(step) for step in range(start, stop))
     labels = source.labels
-    decoded = _decoded(_Decoder(source, size), plan, workers=workers, prefetch=prefetch, replace=True, corrupt=corrupt)
+    decoded = _decoded(_Decoder(source, size), todo, workers=workers, prefetch=prefetch, replace=True, corrupt=corrupt)
     with closing(decoded):
         for step, done in zip(range(start, stop), decoded, strict=True):
             chosen = done.found

@@ -12,8 +12,8 @@ from proxylesskd.data.keys import sample_keys
 from proxylesskd.errors import UserError
 
 
-# Two would do for a batch that crosses into the next epoch; a third serves a second seed at the same time.
-@lru_cache(maxsize=3)
+# Two would do for a batch that crosses into the next epoch; two more serve a second stream, such as one of identities.
+@lru_cache(maxsize=4)
 def permutation(length: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """Return the order of epoch ``epoch``: ``[length] int64``, each index once, read-only.
 
