@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -206,12 +206,9 @@ def _abandoned(folder: Path) -> bool:
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
-    try:
+    found: Any = None
+    with suppress(OSError, ValueError, RecursionError):  # no header is as bad as another one
         found = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"expected embeddings or nothing in '{folder}', found other files; give a new folder"
-        ) from error
     if not isinstance(found, dict):
         raise UserError(f"expected embeddings or nothing in '{folder}', found other files; give a new folder")
     return found
