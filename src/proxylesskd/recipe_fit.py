@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from proxylesskd.data.augment import augment
+from proxylesskd.data.balanced import balanced_plan
 from proxylesskd.data.keys import sample_keys
 from proxylesskd.data.loader import CorruptLog, load_batches
 from proxylesskd.data.pairs import Pairs, read_pairs
@@ -31,6 +33,7 @@ from proxylesskd.training.update import Loaded, Transform
 
 # One number per purpose, so that the order of samples and their augmentation do not share random numbers.
 ORDER, AUGMENT = 1, 2
+HALF = 0.5
 
 Check = Callable[[nn.Module, int], Mapping[str, float]]
 
@@ -81,16 +84,18 @@ def fit_recipe(
     course.to(device)
     per_epoch = max(1, len(source) // (plan.batch * plan.accumulate))
     steps = plan.steps or max(1, round(plan.epochs * len(source) / (plan.batch * plan.accumulate)))
+    balanced = _balanced_share(course.needs)
     check = _checker(recipe) if recipe.data.check and rank == 0 else None
     with _open_log(out, rank) as log:
         result = fit(
             course,
-            _batches(recipe, source, rows, corrupt, share_of_batch(plan.batch, world)),
+            _batches(recipe, source, rows, corrupt, share_of_batch(plan.batch, world), balanced),
             steps=steps,
             steps_per_epoch=per_epoch,
             prepare=_preparer(recipe),
             augment=_augmenter(recipe),
             teach=teach,
+            general=share_of_batch(plan.batch, world) // 2 if balanced == HALF else None,
             lr=plan.learning_rate,
             momentum=plan.momentum,
             nesterov=plan.nesterov,
@@ -141,27 +146,38 @@ def _open_log(out: Path, rank: int) -> AbstractContextManager[MetricsLog | None]
 
 
 def _batches(
-    recipe: Recipe, source: Source, rows: Tensor, corrupt: CorruptLog, share: int
+    recipe: Recipe, source: Source, rows: Tensor, corrupt: CorruptLog, share: int, balanced: float
 ) -> Callable[[int, int], Iterator[Loaded]]:
     """Return this process's share of the recipe's batches, labelled by rows of the classifier."""
-    rank, world = rank_and_world()
+    (rank, world), seed = rank_and_world(), recipe.seed + ORDER
+    plan = None
+    if balanced:
+        plan = balanced_plan(source.labels, batch=share, seed=seed, rank=rank, world=world, share=balanced)
 
     def batches(start: int, stop: int) -> Iterator[Loaded]:
         loaded = load_batches(
             source,
             batch=share,
-            seed=recipe.seed + ORDER,
+            seed=seed,
             start=start,
             stop=stop,
             workers=recipe.data.workers,
             corrupt=corrupt,
             rank=rank,
             world=world,
+            plan=plan,
         )
         for step, images, labels, indices in loaded:
             yield step, images, rows[labels], indices
 
     return batches
+
+
+def _balanced_share(needs: AbstractSet[str]) -> float:
+    """Return how much of each batch holds several images of each of a few identities."""
+    if "balanced_half" in needs:
+        return HALF
+    return 1.0 if "balanced" in needs else 0.0
 
 
 def _all_corrupt(own: CorruptLog) -> CorruptLog:

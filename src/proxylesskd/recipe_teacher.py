@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxylesskd.classifier.classifier import InheritedClassifier
@@ -16,7 +16,7 @@ from proxylesskd.models.maps import map_shapes
 from proxylesskd.recipe import Recipe
 from proxylesskd.teacher import load_teacher
 from proxylesskd.teacher_maps import teacher_map_shapes
-from proxylesskd.teaching.taught import Teach
+from proxylesskd.teaching.teach import Teach, teach_for
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,6 @@ def hear(
     needs = frozenset(wanted) & TEACHER_NEEDS
     if not needs:
         return None
-    from proxylesskd.teaching.teach import teach_for
-
     teacher = load_teacher(recipe.method.teacher)
     projection = None if classifier is None else classifier.projection
     teach = teach_for(
@@ -73,7 +71,7 @@ def hear(
         choice=recipe.method.cache,
         folder=recipe.method.cache_folder,
         seed=augment_seed,
-        project=None if projection is None else Projected(projection),
+        project=None if projection is None else partial(_projected, projection),
         workers=recipe.data.workers,
         progress=not quiet,
     )
@@ -81,19 +79,9 @@ def hear(
     return Heard(teach, dim, teacher_map_shapes(teacher) if "teacher_maps" in needs else None)
 
 
-class Projected:
-    """Takes embeddings into the space of a projected classifier.
-
-    Args:
-        projection: ``[T, D]``.
-    """
-
-    def __init__(self, projection: Tensor) -> None:
-        self._projection = projection
-
-    def __call__(self, embeddings: Tensor) -> Tensor:
-        """Return ``[B, D]`` unit vectors of ``[B, T]``."""
-        return F.normalize(embeddings @ self._projection.to(embeddings.device), dim=1)
+def _projected(projection: Tensor, embeddings: Tensor) -> Tensor:
+    """Return ``[B, D]``, the teacher's ``[B, T]`` embeddings in the space of a classifier that was projected."""
+    return embeddings @ projection.to(embeddings)
 
 
 def student_shapes(recipe: Recipe, student: nn.Module, wanted: AbstractSet[str]) -> Shapes | None:

@@ -120,6 +120,8 @@ def distill(
             an identity of the data has no row, a method lacks what it needs, or the audit failed.
     """
     wanted = wants(summands_of(recipe))
+    if "projector" in wanted:
+        recipe = replace(recipe, model=replace(recipe.model, projector=True))
     if classifier is None and ("classifier" in wanted or recipe.method.classifier):
         file = _required(recipe.method.classifier, "method.classifier", "the inherited classifier")
         classifier = InheritedClassifier.load(file)

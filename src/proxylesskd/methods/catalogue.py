@@ -51,6 +51,11 @@ class Entry:
         return float(getattr(module, "WEIGHT", 1.0))
 
     @property
+    def projects(self) -> bool:
+        """Whether its student ends in a projector, see :mod:`proxylesskd.models.projector`."""
+        return bool(getattr(import_module(f"proxylesskd.methods.{self.place.partition(':')[0]}"), "PROJECTOR", False))
+
+    @property
     def needs(self) -> frozenset[str]:
         """What a batch must hold, unless an option changes that."""
         needs: frozenset[str] = self.made.needs  # type: ignore[attr-defined]
@@ -139,10 +144,11 @@ def _check(summand: Summand) -> None:
 
 
 def wants(summands: tuple[Summand, ...]) -> frozenset[str]:
-    """Return all that a sum asks for: needs of batches, and ``classifier`` and ``teacher``."""
+    """Return all that a sum asks for: needs of batches, and ``classifier``, ``teacher`` and ``projector``."""
     entries = [CATALOGUE[summand.name] for summand in summands]
     found = frozenset[str]().union(*(entry.needs for entry in entries))
     found |= {"classifier"} if any("classifier" in entry.takes for entry in entries) else set()
+    found |= {"projector"} if any(entry.projects for entry in entries) else set()
     return found | ({"teacher"} if found & TEACHER_NEEDS else set())
 
 
