@@ -26,6 +26,8 @@ _HOMES = {
     "proxylesskd.obtain": ("inherit_best",),
     "proxylesskd.data.pairs": ("Pairs", "make_pairs", "read_pairs", "write_bin", "write_pairs_csv"),
     "proxylesskd.data.source": ("open_source",),
+    "proxylesskd.comparison.compare": ("compare",),
+    "proxylesskd.comparison.result": ("Comparison",),
     "proxylesskd.errors": ("UserError",),
     "proxylesskd.estimation.estimate": ("Estimate", "estimate"),
     "proxylesskd.evaluation": ("Evaluation", "evaluate", "paired_difference"),

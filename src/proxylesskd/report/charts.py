@@ -127,7 +127,7 @@ def line_chart(
     x_axis = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT, log=x_log)
     y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP + (LABEL if y_label else 0), percent=percent)
     lines = "".join(_polyline(one, x_axis, y_axis) for one in drawn if one.x)
-    return _frame(x_axis, y_axis, (title, x_label, y_label), lines)
+    return frame(x_axis, y_axis, (title, x_label, y_label), lines)
 
 
 def _finite(series: Series) -> Series:
@@ -151,7 +151,7 @@ def _polyline(series: Series, x_axis: Axis, y_axis: Axis) -> str:
     return f'<polyline class="{kind}" points="{points}"><title>{escape(series.name)}</title></polyline>'
 
 
-def _frame(x_axis: Axis, y_axis: Axis, words: tuple[str, str, str], inside: str) -> str:
+def frame(x_axis: Axis, y_axis: Axis, words: tuple[str, str, str], inside: str) -> str:
     """Put ticks, grid and labels around what is drawn."""
     title, x_label, y_label = (escape(word) for word in words)
     floor, middle = HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
@@ -198,7 +198,7 @@ def histogram_chart(
     x_axis = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
     y_axis = Axis(0.0, 1.08 * top, HEIGHT - BOTTOM, TOP + LABEL, percent=True)
     areas = "".join(_steps(name, colour, edges, values, x_axis, y_axis) for name, colour, values in shares)
-    return _frame(x_axis, y_axis, (title, x_label, y_label), areas + _mark(threshold, x_axis))
+    return frame(x_axis, y_axis, (title, x_label, y_label), areas + _mark(threshold, x_axis))
 
 
 def _steps(name: str, colour: int, edges: Sequence[float], values: Sequence[float], x_axis: Axis, y_axis: Axis) -> str:

@@ -1,0 +1,277 @@
+"""Methods x students x seeds at equal budget: train and evaluate every cell, then set them side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from proxylesskd.comparison.budget import BUDGETS, FILE, equal_steps, equal_time, try_steps
+from proxylesskd.comparison.cell import Task
+from proxylesskd.comparison.estimates import allowed, metrics_for
+from proxylesskd.comparison.gallery import enrol, enrolled
+from proxylesskd.comparison.gather import Measured, student_rows, teacher_row
+from proxylesskd.comparison.material import Material
+from proxylesskd.comparison.page import write_page
+from proxylesskd.comparison.plan import Cell, plan_cells, read_students
+from proxylesskd.comparison.result import TEACHER, Comparison, Missing, Row
+from proxylesskd.comparison.state import claim, failure_of, is_finished
+from proxylesskd.comparison.tables import to_csv, to_markdown
+from proxylesskd.comparison.workers import Ended, run_tasks, threads_for
+from proxylesskd.errors import UserError, nearest
+from proxylesskd.evaluation.resample import Resampling
+from proxylesskd.evaluation.tables import FEW
+from proxylesskd.export.ship import write_json
+from proxylesskd.finish import evaluate_into
+from proxylesskd.models.weights import write_atomically
+from proxylesskd.recipe import Recipe
+
+GALLERY = "gallery.npz"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A comparison as it was asked for, with everything opened.
+
+    Attributes:
+        out: its folder.
+        recipe: what all cells share.
+        cells: all of them, with their budget.
+        material: faces, pairs, classifier, teacher.
+        baseline: method.
+        pairs: path of the verification set.
+        root: folder of its images, or None.
+        budget: ``steps`` or ``time``.
+    """
+
+    out: Path
+    recipe: Recipe
+    cells: Sequence[Cell]
+    material: Material
+    baseline: str
+    pairs: Path
+    root: Path | None
+    budget: str
+
+    def gallery_of(self, cell: Cell) -> str:
+        """Return the path of the gallery for a cell, or nothing where its student has another dimension."""
+        return str(self.out / GALLERY) if self.material.gallery_dim == cell.recipe.model.dim else ""
+
+    def finished(self, cell: Cell) -> bool:
+        """Say whether a cell needs nothing more."""
+        prints = self.material.fingerprints
+        return is_finished(cell, prints["pairs"], prints["teacher"] if self.gallery_of(cell) else "")
+
+    def task(self, cell: Cell) -> Task:
+        """Return what a cell's process is asked to do."""
+        return Task(
+            str(cell.folder.resolve()),
+            cell.recipe.to_dict(),
+            str(self.pairs),
+            "" if self.root is None else str(self.root),
+            self.gallery_of(cell),
+            self.recipe.method.classifier if self.gallery_of(cell) and self.material.projected else "",
+            cell.method,
+        )
+
+
+def compare(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    methods: Sequence[str],
+    pairs: str | Path,
+    root: str | Path | None = None,
+    students: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    baseline: str | None = None,
+    budget: str = "steps",
+    jobs: int = 1,
+    train: bool = True,
+    audit: bool = True,
+    replicates: int = 1000,
+    say: Say | None = None,
+) -> Comparison:
+    """Compare methods at equal budget.
+
+    Every cell (method, student, seed) is a run folder ``out/<student>/<method>/seed-<n>``, trained in a process of its
+    own and evaluated once. Cells that are finished are left alone and those that were interrupted go on. One that fails
+    is reported; the others go on. ``out`` then holds ``comparison.json``, ``table.md``, ``table.csv`` and
+    ``report.html``.
+
+    Args:
+        recipe: what all cells share; ``method.classifier`` and ``method.teacher`` are for the methods that need them,
+            and the teacher makes the gallery of the cross-model mode.
+        out: folder of the comparison.
+        methods: formulas, see :mod:`proxylesskd.methods.formula`.
+        pairs: path of the verification set; of identities that no decision was made on.
+        root: folder of its images, where they do not lie beside the list.
+        students: such as ``"iresnet18:width=0.5,image_size=56"``; the recipe's own unless given.
+        seeds: of the trainings; order of the images and augmentation are equal for all methods of one seed.
+        baseline: the method that others are measured by; the first unless given.
+        budget: ``"steps"``: the recipe's for all; ``"time"``: the seconds that the baseline takes for them.
+        jobs: cells at a time; the cores are shared out among them.
+        train: whether to train what is not finished; otherwise the tables are made of what there is.
+        audit: stop before training where classifier, faces and teacher cannot belong together.
+        replicates: of the bootstrap.
+        say: gets a line for every cell; nothing is printed unless given.
+
+    Returns:
+        What was found; :attr:`Comparison.missing` names cells without numbers, failed or interrupted.
+
+    Raises:
+        UserError: something that is asked for does not exist or does not fit, or a cell was begun with other settings.
+    """
+    say = say or (lambda _: None)
+    asked = _open(recipe, Path(out), methods, Path(pairs), root, students, seeds, baseline, budget, jobs)
+    for cell in asked.cells:
+        claim(cell, asked.material.fingerprints)
+    todo = [cell for cell in asked.cells if not asked.finished(cell)]
+    if train and todo:
+        _prepare(asked, audit, say)
+        _run(asked, todo, jobs, say)
+    found = _gather(asked, replicates)
+    _write(found)
+    return found
+
+
+def _open(
+    recipe: Recipe,
+    out: Path,
+    methods: Sequence[str],
+    pairs: Path,
+    root: str | Path | None,
+    students: Sequence[str],
+    seeds: Sequence[int],
+    baseline: str | None,
+    budget: str,
+    jobs: int,
+) -> Asked:
+    """Check everything that can be checked before an hour is spent, and open what is shared."""
+    if budget not in BUDGETS:
+        raise UserError(f"expected a budget of {' or '.join(BUDGETS)}, found '{budget}'{nearest(budget, BUDGETS)}")
+    if jobs < 1:
+        raise UserError(f"expected at least one job, found {jobs}")
+    networks = read_students(students, recipe)
+    plan_cells(out, methods, networks, seeds, 1)  # misspelled methods are named before anything is opened
+    material = Material.open(recipe, pairs, root)
+    cells = plan_cells(out, methods, networks, seeds, material.dim)
+    names = list(dict.fromkeys(cell.method for cell in cells))
+    base = names[0] if baseline is None else " ".join(baseline.split())
+    if base not in names:
+        raise UserError(f"expected a baseline among the methods, found '{base}'{nearest(base, names)}")
+    cells = _budgeted(cells, len(material.source), base, budget, out, jobs)
+    return Asked(out, recipe, cells, material, base, pairs.resolve(), None if root is None else Path(root), budget)
+
+
+def _budgeted(cells: Sequence[Cell], images: int, base: str, budget: str, out: Path, jobs: int) -> list[Cell]:
+    if budget == "steps":
+        return equal_steps(cells, images)
+    measure = partial(_try, out / ".trial", threads_for(jobs))
+    return equal_time(cells, images, base, out / FILE, measure)
+
+
+def _try(folder: Path, threads: int, cell: Cell) -> float:
+    return try_steps(cell, folder, threads)
+
+
+def _prepare(asked: Asked, audit: bool, say: Say) -> None:
+    """Audit the classifier and embed the teacher's gallery, once for all cells."""
+    material, path = asked.material, asked.out / GALLERY
+    if audit and material.classifier is not None and not path.exists():
+        say("auditing the classifier")
+        material.audit()
+    if material.teacher is not None:
+        say(f"embedding the gallery of {len(material.pairs.images)} images with {material.teacher.name}")
+        enrol(path, material.teacher, material.pairs, material.fingerprints["pairs"])
+        evaluate_into(asked.out / TEACHER, enrolled(path, material.pairs), material.pairs, replicates=0, name=TEACHER)
+
+
+def _run(asked: Asked, todo: Sequence[Cell], jobs: int, say: Say) -> None:
+    """Perform the cells that are not finished."""
+    names = {str(cell.folder.resolve()): str(cell) for cell in todo}
+    done, begun = len(asked.cells) - len(todo), time.monotonic()
+    if done:
+        say(f"{done} of {len(asked.cells)} cells are finished")
+    count = done
+
+    def ended(one: Ended) -> None:
+        nonlocal count
+        count += 1
+        how = "done" if one.finished else "stopped, goes on with the same command" if one.reason is None else "failed"
+        reason = "" if one.reason is None else f": {one.reason}"
+        left = (time.monotonic() - begun) / (count - done) * (len(asked.cells) - count)
+        say(
+            f"[{count}/{len(asked.cells)}] {names[one.task.folder]}: {how} in {one.seconds:.0f} s{reason}"
+            + (f"; about {left / 60:.0f} min left" if left > 60 else "")
+        )
+
+    run_tasks([asked.task(cell) for cell in todo], jobs=jobs, ended=ended)
+
+
+def _gather(asked: Asked, replicates: int) -> Comparison:
+    """Set what is finished side by side."""
+    pairs, metrics = asked.material.pairs, metrics_for(asked.material.pairs)
+    finished = [cell for cell in asked.cells if asked.finished(cell)]
+    rows = [row for student in _students(finished) for row in _rows(asked, finished, student, metrics, replicates)]
+    scored = (asked.out / TEACHER / "scores.npz").is_file() and asked.material.teacher is not None
+    genuine = int(pairs.same.sum())
+    return Comparison(
+        asked.out,
+        asked.baseline,
+        tuple(metrics),
+        frozenset(m for m in metrics if (most := allowed(m, pairs)) is not None and most < FEW),
+        tuple(rows),
+        teacher_row(asked.out / TEACHER, pairs, metrics, replicates, 0) if scored else None,
+        tuple(_missing(cell) for cell in asked.cells if cell not in finished),
+        _equal(asked),
+        asked.recipe.to_dict(),
+        (pairs.name, genuine, len(pairs.same) - genuine),
+        {"unit": Resampling.of(pairs).unit, "replicates": replicates, "seed": 0},
+    )
+
+
+def _students(cells: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.student for cell in cells))
+
+
+def _rows(asked: Asked, finished: Sequence[Cell], student: str, metrics: Sequence[str], replicates: int) -> list[Row]:
+    pairs = asked.material.pairs
+    order = dict.fromkeys(cell.method for cell in asked.cells)  # as asked for, whichever finished first
+    groups = {
+        method: [cell for cell in finished if (cell.student, cell.method) == (student, method)] for method in order
+    }
+    measured = {method: Measured.read(cells, pairs) for method, cells in groups.items() if cells}
+    return student_rows(measured, pairs, metrics, asked.baseline, replicates, 0)
+
+
+def _missing(cell: Cell) -> Missing:
+    return Missing(cell.student, cell.method, cell.seed, failure_of(cell.folder))
+
+
+def _equal(asked: Asked) -> Mapping[str, str]:
+    """Return what was the same for all cells, as a person reads it."""
+    recipe, source = asked.recipe, asked.material.source
+    steps = sorted({cell.recipe.train.steps for cell in asked.cells})
+    told = {
+        "budget": f"{steps[0]} steps" if asked.budget == "steps" else f"equal time: {steps[0]} to {steps[-1]} steps",
+        "batch": f"{recipe.train.batch}" + (f" x {recipe.train.accumulate}" if recipe.train.accumulate > 1 else ""),
+        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(cell.seed for cell in asked.cells)),
+        "training faces": f"{recipe.data.train}: {len(source)} images of {len(source.identities)} identities",
+    }
+    if asked.material.teacher is not None:
+        told["teacher"] = f"{asked.material.teacher.name}, {asked.material.teacher.dim}-d"
+    return told | {f"{name}, sha256": value for name, value in asked.material.fingerprints.items()}
+
+
+def _write(found: Comparison) -> None:
+    """Write JSON, tables and page."""
+    found.folder.mkdir(parents=True, exist_ok=True)
+    write_json(found.folder / "comparison.json", found.to_dict())
+    write_atomically(found.folder / "table.csv", to_csv(found).encode())
+    write_atomically(found.folder / "table.md", to_markdown(found).encode())
+    if found.rows:
+        write_page(found)

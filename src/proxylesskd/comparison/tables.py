@@ -1,0 +1,195 @@
+"""A comparison as text: for the terminal, as Markdown, and as CSV with every number."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from proxylesskd.comparison.estimates import ACCURACY
+from proxylesskd.comparison.result import MODES, Comparison, Number, Row
+from proxylesskd.evaluation.bootstrap import Difference
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ABSENT = "-"
+TITLES = {"single": "single-model", "cross": "cross-model"}
+
+
+def metric_title(metric: str) -> str:
+    """Return ``accuracy`` or ``TAR@FAR=1e-3``."""
+    if metric == ACCURACY:
+        return metric
+    mantissa, _, exponent = f"{float(metric.partition('=')[2]):.0e}".partition("e")
+    return f"TAR@FAR={mantissa}e{int(exponent)}"
+
+
+def value_text(number: Number | None, few: bool = False) -> str:
+    """Return ``71.2 [69.0, 73.1] ± 0.4``: the mean in %, its interval, the deviation over seeds; ``~`` if few pairs."""
+    if number is None:
+        return ABSENT
+    one = number.estimate
+    text = ("~" if few else "") + f"{100 * one.value:.1f}"
+    if one.lower is not None and one.upper is not None:
+        text += f" [{100 * one.lower:.1f}, {100 * one.upper:.1f}]"
+    return text if number.spread is None else f"{text} ± {100 * number.spread:.1f}"
+
+
+def excludes_zero(difference: Difference) -> bool:
+    """Say whether the interval of a difference leaves out zero."""
+    return difference.lower > 0 or difference.upper < 0
+
+
+def difference_text(difference: Difference | None) -> str:
+    """Return ``+2.1 [+0.4, +3.9] *`` in points; the star says that the interval leaves out zero."""
+    if difference is None:
+        return ABSENT
+    ends = f"[{100 * difference.lower:+.1f}, {100 * difference.upper:+.1f}]"
+    return f"{100 * difference.value:+.1f} {ends}" + (" *" if excludes_zero(difference) else "")
+
+
+def best_text(number: Number | None) -> str:
+    """Return the difference to the best other method, and which that is."""
+    if number is None or number.best_other is None:
+        return ABSENT
+    return f"{difference_text(number.minus_best)} vs {number.best_other}"
+
+
+def rate_text(row: Row) -> str:
+    """Return images per second."""
+    return ABSENT if row.images_per_second is None else f"{row.images_per_second:,.0f}"
+
+
+def memory_text(row: Row) -> str:
+    """Return the peak memory in GiB."""
+    return ABSENT if row.peak_memory is None else f"{row.peak_memory / 2**30:.2f}"
+
+
+def lines_of(found: Comparison, student: str, mode: str) -> list[Row]:
+    """Return the rows of a table, the teacher's last: in cross-model mode a method without it shows dashes."""
+    last = [found.teacher] if found.teacher is not None and mode == "single" else []
+    return [*found.of(student), *last]
+
+
+def caption(found: Comparison) -> str:
+    """Say how to read the numbers."""
+    name, genuine, impostor = found.pairs
+    how = found.resampling
+    return (
+        f"{name}: {genuine:,} genuine and {impostor:,} impostor pairs. In %: mean over seeds, in brackets the 95 % "
+        f"interval of {how['replicates']:,} bootstrap replicates over {how['unit']}, the same for all methods, ± the "
+        f"standard deviation over seeds. Differences are paired, at {metric_title(found.headline)}; * leaves out zero. "
+        "~ rests on fewer than ten impostor pairs."
+    )
+
+
+def _cells(found: Comparison, row: Row, mode: str) -> list[str]:
+    headline = row.number(mode, found.headline)
+    return [
+        *(value_text(row.number(mode, metric), metric in found.few) for metric in found.metrics),
+        difference_text(None if headline is None else headline.minus_baseline),
+        best_text(headline),
+        rate_text(row),
+        memory_text(row),
+    ]
+
+
+def _titles(found: Comparison) -> list[str]:
+    metrics = [metric_title(metric) for metric in found.metrics]
+    return ["method", "seeds", *metrics, f"minus {found.baseline}", "minus best other", "images/s", "peak GiB"]
+
+
+def terminal_table(found: Comparison) -> Table:
+    """Return all tables as one for the terminal, a section per student and mode."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption(found), caption_justify="left")
+    table.pad_edge = table.show_edge = False
+    for position, title in enumerate(_titles(found)):
+        table.add_column(escape(title), overflow="fold", justify="left" if position == 0 else "right")
+    for student in found.students:
+        for mode in _modes(found, student):
+            table.add_section()
+            table.add_row(f"[bold]{escape(student)}, {TITLES[mode]}[/bold]")
+            for row in lines_of(found, student, mode):
+                table.add_row(escape(row.method), _count(row), *(_broken(text) for text in _cells(found, row, mode)))
+    return table
+
+
+def _broken(text: str) -> str:
+    """Break a cell before its brackets, so that the table stays narrow."""
+    from rich.markup import escape
+
+    return escape(text.replace(" [", "\n[").replace("] vs ", "]\nvs ").replace("] * vs ", "] *\nvs "))
+
+
+def _modes(found: Comparison, student: str) -> list[str]:
+    return [mode for mode in MODES if any(mode in row.numbers for row in found.of(student))]
+
+
+def _count(row: Row) -> str:
+    return str(len(row.seeds)) if row.seeds else ABSENT
+
+
+def to_markdown(found: Comparison) -> str:
+    """Return the tables as Markdown, one for each student and mode, then what failed."""
+    titles, parts = _titles(found), [caption(found)]
+    head = "| " + " | ".join(titles) + " |\n|" + "---|" * len(titles)
+    for student in found.students:
+        for mode in _modes(found, student):
+            lines = [
+                "| " + " | ".join([_plain(row.method), _count(row), *map(_plain, _cells(found, row, mode))]) + " |"
+                for row in lines_of(found, student, mode)
+            ]
+            parts.append(f"### {student}, {TITLES[mode]}\n\n" + "\n".join([head, *lines]))
+    if found.missing:
+        parts.append("Without numbers:\n\n" + "\n".join(f"- {one}" for one in found.missing))
+    return "\n\n".join(parts) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Keep stars and bars from being read as Markdown."""
+    return text.replace("*", "\\*").replace("|", "\\|")
+
+
+_COLUMNS = (
+    "student", "method", "seeds", "mode", "metric", "value", "lower", "upper", "seed_deviation",
+    "minus_baseline", "minus_baseline_lower", "minus_baseline_upper", "excludes_zero",
+    "best_other", "minus_best", "minus_best_lower", "minus_best_upper", "best_excludes_zero",
+    "steps", "images_per_second", "seconds_per_step", "peak_memory", "device",
+)  # fmt: skip
+
+
+def to_csv(found: Comparison) -> str:
+    """Return one line for every number; shares in [0, 1], memory in bytes, absent values empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for row in [*found.rows, *([] if found.teacher is None else [found.teacher])]:
+        for mode, numbers in row.numbers.items():
+            for metric, number in numbers.items():
+                writer.writerow(_record(row, mode, metric, number))
+    return text.getvalue()
+
+
+def _record(row: Row, mode: str, metric: str, number: Number) -> list[object]:
+    one = number.estimate
+    costs = (row.steps, row.images_per_second, row.seconds_per_step, row.peak_memory, row.device)
+    return [
+        *(row.student, row.method, " ".join(map(str, row.seeds)), mode, metric),
+        *(one.value, one.lower, one.upper, number.spread),
+        *_ends(number.minus_baseline),
+        number.best_other,
+        *_ends(number.minus_best),
+        *costs,
+    ]
+
+
+def _ends(difference: Difference | None) -> Sequence[object]:
+    if difference is None:
+        return (None, None, None, None)
+    return (difference.value, difference.lower, difference.upper, int(excludes_zero(difference)))
