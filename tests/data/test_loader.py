@@ -208,3 +208,20 @@ def test_senseless_numbers_are_refused(wrong: str) -> None:
         next(iterate(Memory(3), corrupt=CorruptLog(), **numbers))
     with pytest.raises(UserError, match=f"expected {wrong} >= 1, found 0"):
         next(load_batches(Memory(3), seed=0, start=0, stop=1, corrupt=CorruptLog(), **numbers))
+
+
+def test_another_plan_takes_the_place_of_the_sampler() -> None:
+    source = Memory(9, corrupt=[4])
+    log = CorruptLog()
+    asked: list[int] = []
+
+    def plan(step: int) -> npt.NDArray[np.int64]:
+        asked.append(step)
+        return np.array([step, 8 - step, step], dtype=np.int64)
+
+    found = list(load_batches(source, batch=3, seed=0, start=1, stop=5, size=16, corrupt=log, plan=plan))
+    expected = [[1, 7, 1], [2, 6, 2], [3, 5, 3], [5, 5, 5]]
+    assert [indices.tolist() for _, _, _, indices in found] == expected
+    assert [labels.tolist() for _, _, labels, _ in found] == [[i // 3 for i in row] for row in expected]
+    assert [step for step, *_ in found] == asked == [1, 2, 3, 4]
+    assert torch.equal(found[0][1], pixels_of([1, 7, 1]))
