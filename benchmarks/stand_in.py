@@ -1,4 +1,5 @@
-"""Stand-ins of any size for what a training needs: a classifier file and faces whose identities are among its names."""
+"""Stand-ins of any size for what a training needs: a classifier file, faces whose identities are among its names, and
+what a teacher said about faces."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from proxylesskd.classifier.embedded import EmbeddedSource
 from proxylesskd.classifier.names import Names
 from proxylesskd.classifier.stored_rows import layout_of, parts, stored_as
 from proxylesskd.classifier.tensor_file import TensorWriter
@@ -42,6 +44,25 @@ def write_faces(folder: Path, identities: int, images: int, among: int, seed: in
         for image in range(images):
             coarse = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             cv2.imwrite(str(home / f"{image}.jpg"), cv2.resize(coarse, (112, 112), interpolation=cv2.INTER_CUBIC))
+
+
+def write_embedded(folder: Path, images: int, dim: int, identities: int, seed: int = 0) -> EmbeddedSource:
+    """Write random unit embeddings of two views of every image, and their lengths; return them memory-mapped."""
+    require_room(folder, images * 2 * (2 * dim + 4))
+    generator = np.random.default_rng(seed)
+    shapes = {"views": (np.float16, (images, 2, dim)), "norms": (np.float32, (images, 2))}
+    arrays = {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
+        for name, (kind, shape) in shapes.items()
+    }
+    for start in range(0, images, BLOCK):
+        block = generator.standard_normal((min(BLOCK, images - start), 2, dim), dtype=np.float32)
+        lengths = np.linalg.norm(block, axis=2)
+        arrays["norms"][start : start + len(block)] = lengths
+        arrays["views"][start : start + len(block)] = block / lengths[:, :, None]
+    labels = generator.integers(0, identities, images)
+    names = [str(number) for number in range(identities)]
+    return EmbeddedSource(arrays["views"], labels, names, "drawn at random", "", arrays["norms"])
 
 
 def require_room(folder: Path, size: int) -> None:
