@@ -25,6 +25,8 @@ from tests.synthetic.conftest import make_head
 IDENTITIES, IMAGES, SIZE, DIM = 12, 6, 32, 24
 SMALL = ["model.name=mobilefacenet", "model.width=0.125", f"model.image_size={SIZE}", "train.batch=16", "seed=3"]
 SMALL += ["method.scale=16", "method.m=0.2", "train.warmup=0.1", "train.log_every=1", "data.workers=1"]
+# What rises into a loss in the course of the training hides that the loss falls.
+WITHOUT_RISE = {"gkd": "gkd(warmup=0)"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def area(embedder: Embedder, world: World) -> float:
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_its_objective_falls_and_the_student_improves(name: str, world: World, tmp_path: Path) -> None:
-    settings = [*SMALL, f"data.train={world.faces}", f"method.name={name}", "train.steps=40"]
+    settings = [*SMALL, f"data.train={world.faces}", f"method.name={WITHOUT_RISE.get(name, name)}"]
+    settings += ["train.steps=40"]
     settings += [f"method.teacher={world.teacher}", f"method.cache_folder={tmp_path / 'cache'}"]
     recipe = pk.load_recipe(None, settings)
     given = world.classifier if "classifier" in wants(expand(name)) else None
