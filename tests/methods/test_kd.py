@@ -99,6 +99,8 @@ def test_an_own_head_is_trained_by_labels_as_well() -> None:
 def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(UserError, match="head inherited or own of kd, found 'owned'; did you mean 'own'"):
         build(head="owned")
+    with pytest.raises(UserError, match="a margin for kd with an own head, found none"):
+        build(head="own")
     with pytest.raises(UserError, match="positive temperature of kd, found 0"):
         build(temperature=0.0)
     with pytest.raises(UserError, match="soft >= 0 of kd, found -1"):
