@@ -187,3 +187,35 @@ def test_one_identity_has_nothing_to_be_told_from(engine: str) -> None:
 def test_no_identity_is_refused() -> None:
     with pytest.raises(UserError, match="at least one identity"):
         frozen_softmax(torch.ones(2, 4), torch.zeros(0, 4), torch.zeros(2, dtype=torch.int64), margin=CosFace())
+
+
+@pytest.mark.parametrize("engine", ["reference", "chunked"])
+def test_what_stands_in_for_the_own_row_is_near_only_to_its_sample(engine: str) -> None:
+    embeddings, rows, labels = problem(5, 11, 4, seed=2)
+    others = F.normalize(torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(7)), dim=1)
+    point = embeddings.clone().requires_grad_()
+    losses, _ = margin_softmax(
+        point, rows, labels, margin=CosFace(0.2), scale=16.0, engine=engine, aim=lambda own: F.normalize(own + others)
+    )
+    (gradient,) = torch.autograd.grad(losses.sum(), point)
+
+    def loss(at: np.ndarray, i: int) -> float:
+        own = rows.numpy()[labels[i]] + others.numpy()[i]
+        x = at / np.linalg.norm(at)
+        target = 16 * (x @ own / np.linalg.norm(own) - 0.2)
+        negatives = sum(np.exp(16 * (x @ row)) for j, row in enumerate(rows.numpy()) if j != labels[i])
+        return float(np.log(1 + negatives / np.exp(target)))
+
+    for i in range(5):
+        x = embeddings.numpy()[i]
+        assert losses[i].item() == pytest.approx(loss(x, i), rel=1e-10)
+        slopes = [(loss(x + 1e-6 * e, i) - loss(x - 1e-6 * e, i)) / 2e-6 for e in np.eye(4)]
+        np.testing.assert_allclose(gradient[i].numpy(), slopes, atol=1e-6)
+
+
+def test_a_stand_in_of_another_shape_and_smoothing_with_one_are_refused() -> None:
+    embeddings, rows, labels = problem(3, 5, 4)
+    with pytest.raises(UserError, match="one target a sample"):
+        margin_softmax(embeddings, rows, labels, margin=ArcFace(0.3), scale=8.0, aim=lambda own: own[:, :2])
+    with pytest.raises(UserError, match="smoothing to 0"):
+        margin_softmax(embeddings, rows, labels, margin=ArcFace(0.3), scale=8.0, aim=lambda own: own, smoothing=0.1)

@@ -11,6 +11,7 @@ the negatives, the only part that grows with the number of identities, is an eng
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -36,6 +37,7 @@ def margin_softmax(
     engine: str | Engine = "auto",
     smoothing: float = 0.0,
     mean_row: Tensor | None = None,
+    aim: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of every sample and whether its own row was the nearest.
 
@@ -50,18 +52,21 @@ def margin_softmax(
         smoothing: ``ε`` of label smoothing (Szegedy et al., arXiv 1512.00567), in [0, 1): the target distribution is
             ``(1 - ε)`` on the own row plus ``ε / C`` on every row.
         mean_row: ``[D]``, the mean of all rows, for smoothing; taken by a pass over the rows unless given.
+        aim: turns the samples' own rows ``[B, D] float64`` into the unit vectors ``[B, D]`` that stand in for them,
+            sample by sample; they get no gradient. The negatives stay the rows of all others. None: the own rows.
 
     Returns:
-        ``[B]`` losses with their gradient, and ``[B] bool``, correct without margin.
+        ``[B]`` losses with their gradient, and ``[B] bool``, whether without margin nothing was nearer than the own
+        row, or than what stands in for it.
 
     Raises:
         UserError: shapes do not fit together, the scale is not positive, a label has no row (checked where that costs
-            no device synchronisation), or the engine is unknown.
+            no device synchronisation), the engine is unknown, or ``aim`` meets smoothing.
     """
     _check(embeddings, rows, labels, scale, smoothing)
     # Within autocast a product of float32 would be one of bfloat16: cosines of two digits.
     with torch.autocast(embeddings.device.type, enabled=False):
-        return _margin_softmax(embeddings, rows, labels, margin, scale, engine, smoothing, mean_row)
+        return _margin_softmax(embeddings, rows, labels, margin, scale, engine, smoothing, mean_row, aim)
 
 
 def _margin_softmax(
@@ -73,6 +78,7 @@ def _margin_softmax(
     engine: str | Engine,
     smoothing: float,
     mean_row: Tensor | None,
+    aim: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     compute = torch.promote_types(embeddings.dtype, torch.float32)  # bf16 embeddings of autocast: sums in float32
     unit = F.normalize(embeddings.to(compute), dim=1)  # [B, D]
@@ -83,6 +89,8 @@ def _margin_softmax(
     wide = embeddings.double()
     norms = wide.norm(dim=1)  # [B]
     own = chosen.own(rows, labels, torch.float64)  # [B, D]
+    if aim is not None:
+        own = _aimed(aim, own, smoothing)
     cosine = (wide * own).sum(dim=1) / norms.clamp_min(1e-12)  # [B]
     margined = margin(cosine, norms)
     lse, best = chosen.negatives(unit, rows, labels, scale, margined.bend)
@@ -97,6 +105,17 @@ def _margin_softmax(
     if margined.penalty is not None:
         losses = losses + margined.penalty
     return losses.to(compute), cosine.detach() > best
+
+
+def _aimed(aim: Callable[[Tensor], Tensor], own: Tensor, smoothing: float) -> Tensor:
+    """Return ``[B, D] float64``, what stands in for the own rows."""
+    if smoothing > 0:
+        raise UserError("expected no label smoothing where something stands in for the own row; set smoothing to 0")
+    with torch.no_grad():
+        targets = aim(own)
+    if targets.shape != own.shape:
+        raise UserError(f"expected one target a sample {list(own.shape)}, found {list(targets.shape)}")
+    return targets.to(own.dtype)
 
 
 def frozen_softmax(
