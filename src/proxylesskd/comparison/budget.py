@@ -25,7 +25,7 @@ BUDGETS = ("steps", "time")
 FILE = "budget.json"
 _TRIED, _EVERY = 30, 5  # steps of a trial, and from one row of its log to the next
 
-Measure = Callable[[Cell], float]  # -> seconds of a step
+Measure = Callable[[Cell], float | None]  # -> seconds of a step, None where it cannot be trained
 
 
 def steps_of(recipe: Recipe, images: int) -> int:
@@ -57,17 +57,23 @@ def equal_time(cells: Sequence[Cell], images: int, baseline: str, path: Path, me
         path: where the speeds are kept.
         measure: tries a cell.
 
+    A method that cannot be tried keeps the recipe's steps: its cells will say why they fail.
+
     Raises:
-        UserError: a method could not be tried.
+        UserError: the baseline cannot be tried.
     """
     known: dict[str, Any] = read_json(path) or {}
     for cell in cells:
         key = _key(cell)
         if key not in known:
-            told = {"student": cell.student, "method": cell.method, "seconds_per_step": measure(cell)}
-            known[key] = told
+            seconds = measure(cell)
+            if seconds is None and cell.method == baseline:
+                raise UserError(
+                    f"expected to try a few steps of the baseline, '{cell}', found that it cannot be trained"
+                )
+            known[key] = {"student": cell.student, "method": cell.method, "seconds_per_step": seconds}
             write_json(path, known)
-    rates = {(cell.student, cell.method): float(known[_key(cell)]["seconds_per_step"]) for cell in cells}
+    rates = {(cell.student, cell.method): known[_key(cell)]["seconds_per_step"] for cell in cells}
     return [
         with_steps(
             cell,
@@ -79,8 +85,10 @@ def equal_time(cells: Sequence[Cell], images: int, baseline: str, path: Path, me
     ]
 
 
-def steps_in_time(steps: int, baseline: float, own: float) -> int:
+def steps_in_time(steps: int, baseline: float, own: float | None) -> int:
     """Return how many steps of ``own`` seconds fit into ``steps`` steps of ``baseline`` seconds."""
+    if own is None:
+        return steps
     return max(1, round(steps * baseline / own))
 
 
@@ -90,20 +98,19 @@ def _key(cell: Cell) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def try_steps(cell: Cell, folder: Path, threads: int) -> float:
-    """Train a few steps in a process of its own, as a cell will be; return the seconds of one.
+def try_steps(cell: Cell, folder: Path, threads: int) -> float | None:
+    """Train a few steps in a process of its own, as a cell will be; return the seconds of one, or None if it fails.
 
     Raises:
-        UserError: the method cannot be trained, or the trial was stopped.
+        UserError: it was stopped.
     """
     shutil.rmtree(folder, ignore_errors=True)
     plan = replace(cell.recipe.train, steps=_TRIED, log_every=_EVERY, checkpoint_every=0)
     outcomes = list[Ended]()
     task = Task(str(folder), replace(cell.recipe, train=plan).to_dict())
     run_tasks([task], threads=threads, ended=outcomes.append)
-    if not outcomes or not outcomes[0].finished:
-        why = (outcomes[0].reason if outcomes else None) or "it was stopped"
-        raise UserError(f"expected to try a few steps of '{cell}', found that it failed: {why}")
-    speed = read_speed(folder)
+    if not outcomes or (not outcomes[0].finished and outcomes[0].reason is None):
+        raise UserError(f"expected to try a few steps of '{cell}', found that this was stopped; start anew")
+    speed = read_speed(folder) if outcomes[0].finished else None
     shutil.rmtree(folder, ignore_errors=True)
-    return speed.seconds_per_step
+    return None if speed is None else speed.seconds_per_step

@@ -4,78 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from proxylesskd.comparison.budget import BUDGETS, FILE, equal_steps, equal_time, try_steps
+from proxylesskd.classifier.embed_source import embed_source
+from proxylesskd.comparison.asked import GALLERY, Asked, open_comparison
 from proxylesskd.comparison.cell import Task
-from proxylesskd.comparison.estimates import allowed, metrics_for
+from proxylesskd.comparison.estimates import allowed, headline_of, metrics_for
 from proxylesskd.comparison.gallery import enrol, enrolled
 from proxylesskd.comparison.gather import Measured, student_rows, teacher_row
-from proxylesskd.comparison.material import Material
 from proxylesskd.comparison.page import write_page
-from proxylesskd.comparison.plan import Cell, plan_cells, read_students
+from proxylesskd.comparison.plan import Cell
 from proxylesskd.comparison.result import TEACHER, Comparison, Missing, Row
-from proxylesskd.comparison.state import claim, failure_of, is_finished
+from proxylesskd.comparison.state import claim, failure_of
 from proxylesskd.comparison.tables import to_csv, to_markdown
-from proxylesskd.comparison.workers import Ended, run_tasks, threads_for
-from proxylesskd.errors import UserError, nearest
+from proxylesskd.comparison.workers import Ended, run_tasks
+from proxylesskd.errors import UserError
 from proxylesskd.evaluation.resample import Resampling
 from proxylesskd.evaluation.tables import FEW
 from proxylesskd.export.ship import write_json
 from proxylesskd.finish import evaluate_into
+from proxylesskd.methods.catalogue import wants
+from proxylesskd.methods.method import TEACHER_NEEDS
 from proxylesskd.models.weights import write_atomically
 from proxylesskd.recipe import Recipe
+from proxylesskd.recipe_method import summands_of
+from proxylesskd.report.curves import read_rows
+from proxylesskd.teaching.teach import how_to_teach, shared_folder
 
-GALLERY = "gallery.npz"
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A comparison as it was asked for, with everything opened.
-
-    Attributes:
-        out: its folder.
-        recipe: what all cells share.
-        cells: all of them, with their budget.
-        material: faces, pairs, classifier, teacher.
-        baseline: method.
-        pairs: path of the verification set.
-        root: folder of its images, or None.
-        budget: ``steps`` or ``time``.
-    """
-
-    out: Path
-    recipe: Recipe
-    cells: Sequence[Cell]
-    material: Material
-    baseline: str
-    pairs: Path
-    root: Path | None
-    budget: str
-
-    def gallery_of(self, cell: Cell) -> str:
-        """Return the path of the gallery for a cell, or nothing where its student has another dimension."""
-        return str(self.out / GALLERY) if self.material.gallery_dim == cell.recipe.model.dim else ""
-
-    def finished(self, cell: Cell) -> bool:
-        """Say whether a cell needs nothing more."""
-        prints = self.material.fingerprints
-        return is_finished(cell, prints["pairs"], prints["teacher"] if self.gallery_of(cell) else "")
-
-    def task(self, cell: Cell) -> Task:
-        """Return what a cell's process is asked to do."""
-        return Task(
-            str(cell.folder.resolve()),
-            cell.recipe.to_dict(),
-            str(self.pairs),
-            "" if self.root is None else str(self.root),
-            self.gallery_of(cell),
-            self.recipe.method.classifier if self.gallery_of(cell) and self.material.projected else "",
-            cell.method,
-        )
 
 
 def compare(
@@ -92,6 +48,7 @@ def compare(
     jobs: int = 1,
     train: bool = True,
     audit: bool = True,
+    headline: str | None = None,
     replicates: int = 1000,
     say: Say | None = None,
 ) -> Comparison:
@@ -116,6 +73,7 @@ def compare(
         jobs: cells at a time; the cores are shared out among them.
         train: whether to train what is not finished; otherwise the tables are made of what there is.
         audit: stop before training where classifier, faces and teacher cannot belong together.
+        headline: metric by which the best is named, see :func:`proxylesskd.comparison.estimates.headline_of`.
         replicates: of the bootstrap.
         say: gets a line for every cell; nothing is printed unless given.
 
@@ -126,56 +84,17 @@ def compare(
         UserError: something that is asked for does not exist or does not fit, or a cell was begun with other settings.
     """
     say = say or (lambda _: None)
-    asked = _open(recipe, Path(out), methods, Path(pairs), root, students, seeds, baseline, budget, jobs)
+    asked = open_comparison(recipe, Path(out), methods, Path(pairs), root, students, seeds, baseline, budget, jobs)
+    by = headline_of(asked.material.pairs, headline)
     for cell in asked.cells:
         claim(cell, asked.material.fingerprints)
     todo = [cell for cell in asked.cells if not asked.finished(cell)]
     if train and todo:
         _prepare(asked, audit, say)
         _run(asked, todo, jobs, say)
-    found = _gather(asked, replicates)
+    found = _gather(asked, by, replicates)
     _write(found)
     return found
-
-
-def _open(
-    recipe: Recipe,
-    out: Path,
-    methods: Sequence[str],
-    pairs: Path,
-    root: str | Path | None,
-    students: Sequence[str],
-    seeds: Sequence[int],
-    baseline: str | None,
-    budget: str,
-    jobs: int,
-) -> Asked:
-    """Check everything that can be checked before an hour is spent, and open what is shared."""
-    if budget not in BUDGETS:
-        raise UserError(f"expected a budget of {' or '.join(BUDGETS)}, found '{budget}'{nearest(budget, BUDGETS)}")
-    if jobs < 1:
-        raise UserError(f"expected at least one job, found {jobs}")
-    networks = read_students(students, recipe)
-    plan_cells(out, methods, networks, seeds, 1)  # misspelled methods are named before anything is opened
-    material = Material.open(recipe, pairs, root)
-    cells = plan_cells(out, methods, networks, seeds, material.dim)
-    names = list(dict.fromkeys(cell.method for cell in cells))
-    base = names[0] if baseline is None else " ".join(baseline.split())
-    if base not in names:
-        raise UserError(f"expected a baseline among the methods, found '{base}'{nearest(base, names)}")
-    cells = _budgeted(cells, len(material.source), base, budget, out, jobs)
-    return Asked(out, recipe, cells, material, base, pairs.resolve(), None if root is None else Path(root), budget)
-
-
-def _budgeted(cells: Sequence[Cell], images: int, base: str, budget: str, out: Path, jobs: int) -> list[Cell]:
-    if budget == "steps":
-        return equal_steps(cells, images)
-    measure = partial(_try, out / ".trial", threads_for(jobs))
-    return equal_time(cells, images, base, out / FILE, measure)
-
-
-def _try(folder: Path, threads: int, cell: Cell) -> float:
-    return try_steps(cell, folder, threads)
 
 
 def _prepare(asked: Asked, audit: bool, say: Say) -> None:
@@ -184,10 +103,25 @@ def _prepare(asked: Asked, audit: bool, say: Say) -> None:
     if audit and material.classifier is not None and not path.exists():
         say("auditing the classifier")
         material.audit()
+    if material.teacher is not None and any(_hears_cache(cell.recipe) for cell in asked.cells):
+        say(f"embedding {len(material.source)} training faces with {material.teacher.name}, unless they are cached")
+        folder = asked.recipe.method.cache_folder
+        embed_source(
+            material.teacher, material.source, folder=folder or None, shared=None if folder else shared_folder()
+        )
     if material.teacher is not None:
         say(f"embedding the gallery of {len(material.pairs.images)} images with {material.teacher.name}")
         enrol(path, material.teacher, material.pairs, material.fingerprints["pairs"])
         evaluate_into(asked.out / TEACHER, enrolled(path, material.pairs), material.pairs, replicates=0, name=TEACHER)
+
+
+def _hears_cache(recipe: Recipe) -> bool:
+    """Say whether a cell looks up what the teacher said; what it would refuse, it refuses itself."""
+    needs = wants(summands_of(recipe)) & TEACHER_NEEDS
+    try:
+        return bool(needs) and how_to_teach(recipe.method.cache, recipe.augment, needs) == "cached"
+    except UserError:
+        return False
 
 
 def _run(asked: Asked, todo: Sequence[Cell], jobs: int, say: Say) -> None:
@@ -209,10 +143,20 @@ def _run(asked: Asked, todo: Sequence[Cell], jobs: int, say: Say) -> None:
             + (f"; about {left / 60:.0f} min left" if left > 60 else "")
         )
 
-    run_tasks([asked.task(cell) for cell in todo], jobs=jobs, ended=ended)
+    def beat(tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            say(f"  {names[task.folder]}: {_progress(Path(task.folder))}")
+
+    run_tasks([asked.task(cell) for cell in todo], jobs=jobs, ended=ended, beat=beat)
 
 
-def _gather(asked: Asked, replicates: int) -> Comparison:
+def _progress(folder: Path) -> str:
+    """Say how far a training is, from the last row of its log."""
+    rows = [row for row in read_rows(folder) if row.get("loss") is not None]
+    return f"step {rows[-1]['step']}, loss {rows[-1]['loss']:.3f}" if rows else "begun"
+
+
+def _gather(asked: Asked, headline: str, replicates: int) -> Comparison:
     """Set what is finished side by side."""
     pairs, metrics = asked.material.pairs, metrics_for(asked.material.pairs)
     finished = [cell for cell in asked.cells if asked.finished(cell)]
@@ -223,6 +167,7 @@ def _gather(asked: Asked, replicates: int) -> Comparison:
         asked.out,
         asked.baseline,
         tuple(metrics),
+        headline,
         frozenset(m for m in metrics if (most := allowed(m, pairs)) is not None and most < FEW),
         tuple(rows),
         teacher_row(asked.out / TEACHER, pairs, metrics, replicates, 0) if scored else None,

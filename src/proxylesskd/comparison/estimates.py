@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from proxylesskd.data.pairs import Pairs
-from proxylesskd.evaluation.bootstrap import Difference, Ranking, evaluate_replicates, interval, make_metric
+from proxylesskd.errors import UserError
+from proxylesskd.evaluation.bootstrap import Difference, Ranking, evaluate_replicates, far_of, interval, make_metric
 from proxylesskd.evaluation.resample import Resampling
 from proxylesskd.evaluation.result import Estimate
 from proxylesskd.evaluation.roc import Floats, impostors_allowed, roc_curve
+from proxylesskd.evaluation.tables import FEW
 
 FARS = (1e-2, 1e-3, 1e-4)
 ACCURACY = "accuracy"
@@ -61,11 +63,34 @@ def metrics_for(pairs: Pairs) -> list[str]:
     return [ACCURACY, *(f"tar@far={far!r}" for far in FARS if impostors_allowed(far, impostors) >= 1)]
 
 
+def headline_of(pairs: Pairs, wanted: str | None = None) -> str:
+    """Return the metric by which the best method is named.
+
+    Args:
+        pairs: the verification set.
+        wanted: ``"accuracy"``, or such as ``"tar@far=1e-3"``; unless given TAR at FAR 1e-3, or at the lowest higher FAR
+            that ten impostor pairs and more may pass, or the accuracy.
+
+    Raises:
+        UserError: the pairs do not support what is wanted, or it is not among the metrics of a comparison.
+    """
+    known = metrics_for(pairs)
+    if wanted is not None:
+        name = wanted if wanted == ACCURACY else f"tar@far={far_of(wanted)!r}"
+        if name not in known:
+            raise UserError(
+                f"expected a headline among {', '.join(known)}, which these pairs support, found '{wanted}'"
+            )
+        return name
+    sound = [name for name in known if (allowed(name, pairs) or FEW) >= FEW]
+    return "tar@far=0.001" if "tar@far=0.001" in sound else sound[-1]
+
+
 def allowed(metric: str, pairs: Pairs) -> int | None:
     """Return how many impostor pairs a TAR rests on; None for the accuracy."""
     if metric == ACCURACY:
         return None
-    return int(impostors_allowed(float(metric.partition("=")[2]), int((~pairs.same).sum())))
+    return int(impostors_allowed(far_of(metric), int((~pairs.same).sum())))
 
 
 def sample(

@@ -11,7 +11,7 @@ from proxylesskd.evaluation.bootstrap import Difference
 from proxylesskd.evaluation.result import Estimate
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 MODES = ("single", "cross")
 TEACHER = "teacher"
@@ -108,6 +108,7 @@ class Comparison:
         folder: of the comparison.
         baseline: the method that others are measured by.
         metrics: names, the accuracy first.
+        headline: the metric by which the best is named.
         few: those that rest on fewer than ten impostor pairs.
         rows: students in order, within them methods in order.
         teacher: its row, or None.
@@ -121,6 +122,7 @@ class Comparison:
     folder: Path
     baseline: str
     metrics: tuple[str, ...]
+    headline: str
     few: frozenset[str]
     rows: tuple[Row, ...]
     teacher: Row | None
@@ -139,12 +141,6 @@ class Comparison:
     def students(self) -> list[str]:
         """Names, in order."""
         return list(dict.fromkeys(row.student for row in self.rows))
-
-    @property
-    def headline(self) -> str:
-        """The metric that the page leads with: TAR at FAR 1e-3, or the nearest that the pairs support well."""
-        sound = [metric for metric in self.metrics if metric not in self.few]
-        return "tar@far=0.001" if "tar@far=0.001" in sound else sound[-1]
 
     def of(self, student: str) -> list[Row]:
         """Return the rows of a student."""
@@ -173,8 +169,8 @@ class Comparison:
             "missing": [asdict(one) for one in self.missing],
         }
 
-    def table(self) -> Table:
-        """Return a table for the terminal."""
-        from proxylesskd.comparison.tables import terminal_table
+    def table(self) -> Group:
+        """Return the tables for the terminal."""
+        from proxylesskd.comparison.tables import terminal_tables
 
-        return terminal_table(self)
+        return terminal_tables(self)

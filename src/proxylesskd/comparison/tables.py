@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxylesskd.comparison.estimates import ACCURACY
 from proxylesskd.comparison.result import MODES, Comparison, Number, Row
 from proxylesskd.evaluation.bootstrap import Difference
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 ABSENT = "-"
 TITLES = {"single": "single-model", "cross": "cross-model"}
@@ -27,14 +28,15 @@ def metric_title(metric: str) -> str:
 
 
 def value_text(number: Number | None, few: bool = False) -> str:
-    """Return ``71.2 [69.0, 73.1] ± 0.4``: the mean in %, its interval, the deviation over seeds; ``~`` if few pairs."""
+    """Return ``71.2 ± 0.4 [69.0, 73.1]``: the mean in %, the deviation over seeds, its interval; ``~`` if few pairs."""
     if number is None:
         return ABSENT
     one = number.estimate
     text = ("~" if few else "") + f"{100 * one.value:.1f}"
-    if one.lower is not None and one.upper is not None:
-        text += f" [{100 * one.lower:.1f}, {100 * one.upper:.1f}]"
-    return text if number.spread is None else f"{text} ± {100 * number.spread:.1f}"
+    text += "" if number.spread is None else f" ± {100 * number.spread:.1f}"
+    if one.lower is None or one.upper is None:
+        return text
+    return f"{text} [{100 * one.lower:.1f}, {100 * one.upper:.1f}]"
 
 
 def excludes_zero(difference: Difference) -> bool:
@@ -76,11 +78,11 @@ def lines_of(found: Comparison, student: str, mode: str) -> list[Row]:
 def caption(found: Comparison) -> str:
     """Say how to read the numbers."""
     name, genuine, impostor = found.pairs
-    how = found.resampling
+    how, times = found.resampling, f"{found.resampling['replicates']:,}"
     return (
-        f"{name}: {genuine:,} genuine and {impostor:,} impostor pairs. In %: mean over seeds, in brackets the 95 % "
-        f"interval of {how['replicates']:,} bootstrap replicates over {how['unit']}, the same for all methods, ± the "
-        f"standard deviation over seeds. Differences are paired, at {metric_title(found.headline)}; * leaves out zero. "
+        f"{name}: {genuine:,} genuine and {impostor:,} impostor pairs. In %: the mean over seeds ± the standard "
+        f"deviation over seeds, and the 95 % interval of {times} bootstrap replicates over {how['unit']}, "
+        f"the same for all methods. Differences are paired, at {metric_title(found.headline)}; * leaves out zero. "
         "~ rests on fewer than ten impostor pairs."
     )
 
@@ -101,30 +103,38 @@ def _titles(found: Comparison) -> list[str]:
     return ["method", "seeds", *metrics, f"minus {found.baseline}", "minus best other", "images/s", "peak GiB"]
 
 
-def terminal_table(found: Comparison) -> Table:
-    """Return all tables as one for the terminal, a section per student and mode."""
+def terminal_tables(found: Comparison) -> Group:
+    """Return one table for each student and mode, for the terminal; they fit 110 columns."""
     from rich import box
+    from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption(found), caption_justify="left")
-    table.pad_edge = table.show_edge = False
-    for position, title in enumerate(_titles(found)):
-        table.add_column(escape(title), overflow="fold", justify="left" if position == 0 else "right")
+    tables = list[Any]()
     for student in found.students:
         for mode in _modes(found, student):
-            table.add_section()
-            table.add_row(f"[bold]{escape(student)}, {TITLES[mode]}[/bold]")
+            title = f"\n{escape(student)}, {TITLES[mode]}"
+            table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            table.pad_edge = table.show_edge = False
+            for name in _titles(found):
+                table.add_column(escape(name.replace("@FAR", "\n@FAR").replace("minus ", "minus\n")), overflow="fold")
             for row in lines_of(found, student, mode):
                 table.add_row(escape(row.method), _count(row), *(_broken(text) for text in _cells(found, row, mode)))
-    return table
+            tables.append(table)
+    return Group(*tables, escape(caption(found)))
 
 
 def _broken(text: str) -> str:
-    """Break a cell before its brackets, so that the table stays narrow."""
+    """Put a value's interval on a line of its own, so that the table stays narrow."""
     from rich.markup import escape
 
-    return escape(text.replace(" [", "\n[").replace("] vs ", "]\nvs ").replace("] * vs ", "] *\nvs "))
+    broken = re.sub(r" \[(.+?), (.+?)\]( \*)?( vs .*)?$", _lines, text)
+    return escape(broken)
+
+
+def _lines(found: re.Match[str]) -> str:
+    low, high, star, against = found.groups(default="")
+    return f"{star}\n{low} to {high}" + (f"\n{against.strip()}" if against else "")
 
 
 def _modes(found: Comparison, student: str) -> list[str]:

@@ -17,6 +17,7 @@ from proxylesskd.machine import cores
 from proxylesskd.training.stop import StopRequest
 
 LOG, TASK = "cell.log", "task.json"
+COMMAND = (sys.executable, "-m", "proxylesskd.comparison.cell")
 _POLL = 0.1  # seconds
 
 
@@ -56,8 +57,9 @@ def run_tasks(
     *,
     jobs: int = 1,
     threads: int | None = None,
-    started: Callable[[Task], None] = lambda _: None,
     ended: Callable[[Ended], None] = lambda _: None,
+    beat: Callable[[Sequence[Task]], None] = lambda _: None,
+    every: float = 60.0,
 ) -> bool:
     """Perform tasks, ``jobs`` at a time; return whether all were tried.
 
@@ -68,21 +70,24 @@ def run_tasks(
         tasks: in the order in which to begin them.
         jobs: processes at a time.
         threads: of each process; :func:`threads_for` so many jobs unless given.
-        started: is told of every beginning.
         ended: is told of every end.
+        beat: is told now and then what is running.
+        every: seconds between two such times.
     """
-    waiting, running = list(tasks), list[_Running]()
+    waiting, running, told = list(tasks), list[_Running](), time.monotonic()
     with StopRequest() as stop:
         try:
             while running or (waiting and stop.signal is None):
                 while waiting and len(running) < jobs and stop.signal is None:
                     running.append(_start(waiting.pop(0), threads or threads_for(jobs)))
-                    started(running[-1].task)
                 if stop.signal is not None:
                     _ask_to_stop(running)
                 for each in [each for each in running if each.process.poll() is not None]:
                     running.remove(each)
                     ended(_outcome(each))
+                if running and time.monotonic() - told >= every:
+                    told = time.monotonic()
+                    beat([each.task for each in running])
                 time.sleep(_POLL if running else 0.0)
         finally:
             for each in running:
@@ -96,7 +101,7 @@ def _start(task: Task, threads: int) -> _Running:
     folder = Path(task.folder)
     task.save(folder / TASK)
     (folder / FAILURE).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "proxylesskd.comparison.cell", str(folder / TASK)]
+    command = [*COMMAND, str(folder / TASK)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
