@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from proxylesskd.comparison.arrays import read_arrays
 from proxylesskd.data.pairs import Pairs
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation.embed import embed_images
@@ -74,9 +74,8 @@ def enrol(path: Path, teacher: Embedder, pairs: Pairs, fingerprint: str) -> None
 def _head(path: Path) -> dict[str, str]:
     """Return what the gallery is of; nothing where the file is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: str(file[name]) for name in ("teacher", "pairs", "name")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return {name: str(value) for name, value in read_arrays(path, ("teacher", "pairs", "name")).items()}
+    except UserError:
         return {}
 
 
@@ -86,17 +85,11 @@ def enrolled(path: Path, pairs: Pairs) -> Enrolled:
     Raises:
         UserError: the file is damaged, or of another number of images.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = file["embeddings"], str(file["name"]), str(file["teacher"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"expected the teacher's gallery at '{path}', found {error}; delete it and start anew"
-        ) from error
-    embeddings, name, fingerprint = found
+    found = read_arrays(path, ("embeddings", "name", "teacher"))
+    embeddings = found["embeddings"]
     if embeddings.shape[:1] != (len(pairs.images),):
         raise UserError(
             f"expected the teacher's gallery of {len(pairs.images)} images at '{path}', found "
             f"{list(embeddings.shape)}; delete it and start anew"
         )
-    return Enrolled(pairs.images, torch.from_numpy(embeddings), name, fingerprint)
+    return Enrolled(pairs.images, torch.from_numpy(embeddings), str(found["name"]), str(found["teacher"]))

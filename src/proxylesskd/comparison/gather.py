@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from proxylesskd.comparison.arrays import read_arrays
 from proxylesskd.comparison.cell import MEASURED
 from proxylesskd.comparison.estimates import Sample, mean_roc, sample
 from proxylesskd.comparison.plan import Cell
@@ -32,14 +32,10 @@ def read_scores(folder: Path, pairs: Pairs) -> Scores:
         UserError: they are missing, damaged, or of other pairs.
     """
     path = folder / "scores.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            same, found = file["same"], {mode: file[mode].astype(np.float64) for mode in MODES if mode in file}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"expected the scores of an evaluation at '{path}', found {error}; delete {folder}") from error
-    if not np.array_equal(same, pairs.same):
+    found = read_arrays(path, ("same", "single"), ("cross",))
+    if not np.array_equal(found["same"], pairs.same):
         raise UserError(f"expected scores of the {len(pairs.same)} pairs at '{path}', found others; delete that file")
-    return found
+    return {mode: found[mode].astype(np.float64) for mode in MODES if mode in found}
 
 
 @dataclass(frozen=True)
