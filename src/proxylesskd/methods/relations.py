@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from proxylesskd.errors import UserError
 from proxylesskd.methods.gathered import gathered
 from proxylesskd.methods.l2 import teacher_target
 from proxylesskd.methods.method import Batch, Seen
 
-BLOCK = 2**22  # numbers of a relation among three that are held at once: 16 MiB in float32
+# Numbers of a relation among three that are held at once: few enough for a cache, or enough for a GPU.
+CPU_BLOCK, BLOCK = 2**18, 2**23
+
+Part = Callable[[Tensor, slice], Tensor]
 
 
 def whole_batch(seen: Seen, batch: Batch, normalised: bool = True) -> tuple[Tensor, Tensor]:
@@ -75,18 +78,35 @@ def distances(points: Tensor) -> Tensor:
     return roots(squared_distances(points))
 
 
-def sum_in_blocks(part: Callable[[slice], Tensor], count: int, per_row: int) -> Tensor:
-    """Return the sum of ``part(rows)`` over slices of rows, in memory for one slice, with its gradient.
+class _BlockSum(torch.autograd.Function):
+    """The gradient is made together with the sum: nothing of a block outlives it, and nothing is computed twice."""
 
-    Where there are several slices, each is computed once more on the way back.
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, part: Part, size: int) -> Tensor:
+        total, gradient = values.new_zeros(()), torch.zeros_like(values)
+        for start in range(0, len(values), size):
+            with torch.enable_grad():
+                leaf = values.detach().requires_grad_(ctx.needs_input_grad[0])
+                found = part(leaf, slice(start, min(start + size, len(values))))
+            if ctx.needs_input_grad[0]:
+                gradient += torch.autograd.grad(found, leaf)[0]
+            total += found.detach()
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return grads[0] * gradient, None, None
+
+
+def sum_in_blocks(part: Part, square: Tensor) -> Tensor:
+    """Return the sum of ``part(square, rows)`` over slices of rows, with its gradient, in memory for one slice.
 
     Args:
-        part: a scalar of some rows.
-        count: of rows.
-        per_row: numbers that ``part`` holds at once for a row; a slice has about :data:`BLOCK`.
+        part: a scalar of a square and some of its rows, which holds about B² numbers a row.
+        square: ``[B, B]``, such as distances.
     """
-    rows = max(1, BLOCK // per_row)
-    slices = [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
-    if len(slices) == 1:
-        return part(slices[0])
-    return torch.stack([checkpoint(part, each, use_reentrant=False, preserve_rng_state=False) for each in slices]).sum()
+    size = max(1, (CPU_BLOCK if square.device.type == "cpu" else BLOCK) // square.numel())
+    total: Tensor = _BlockSum.apply(square, part, size)  # type: ignore[no-untyped-call]
+    return total

@@ -39,7 +39,7 @@ def triplet_cosines(squares: Tensor, rows: slice) -> Tensor:
     nothing = sides.detach() == 0
     inverse = sides.masked_fill(nothing, 1.0).rsqrt().masked_fill(nothing, 0.0)
     opposite = sides[:, :, None] + sides[:, None, :] - squares
-    return 0.5 * opposite * (inverse[:, :, None] * inverse[:, None, :])
+    return opposite * (0.5 * inverse)[:, :, None] * inverse[:, None, :]
 
 
 def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -59,12 +59,11 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student: ``[B, B]`` squared distances.
         teacher: likewise.
     """
-    count = len(student)
 
-    def part(rows: slice) -> Tensor:
-        return F.smooth_l1_loss(triplet_cosines(student, rows), triplet_cosines(teacher, rows), reduction="sum")
+    def part(square: Tensor, rows: slice) -> Tensor:
+        return F.smooth_l1_loss(triplet_cosines(square, rows), triplet_cosines(teacher, rows), reduction="sum")
 
-    return sum_in_blocks(part, count, count * count) / count**3
+    return sum_in_blocks(part, student) / len(student) ** 3
 
 
 def rkd_losses(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

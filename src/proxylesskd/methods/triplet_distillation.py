@@ -59,18 +59,18 @@ def all_triplets(student: Tensor, teacher: Tensor, labels: Tensor, low: float, h
         high: largest margin.
     """
     same = labels[:, None] == labels  # [B, B]
-    own, count = same.clone().fill_diagonal_(False), len(labels)
+    own = same.clone().fill_diagonal_(False)
     farthest = teacher.masked_fill(same, -math.inf).amax(dim=1)
     largest = (farthest - teacher.masked_fill(~own, math.inf).amin(dim=1)).amax()
 
-    def part(rows: slice) -> Tensor:
+    def part(square: Tensor, rows: slice) -> Tensor:
         gaps = teacher[rows, None, :] - teacher[rows, :, None]  # [b, p, n]
-        room = student[rows, None, :] - student[rows, :, None]
+        room = square[rows, None, :] - square[rows, :, None]
         hinge = (margins(gaps, largest, low, high) - room).clamp_min(0.0)
         return hinge.where(own[rows, :, None] & ~same[rows, None, :], 0.0).sum()
 
     triplets = (own.sum(dim=1) * (~same).sum(dim=1)).sum().clamp_min(1)
-    return sum_in_blocks(part, count, count * count) / triplets
+    return sum_in_blocks(part, student) / triplets
 
 
 def hardest_triplets(student: Tensor, teacher: Tensor, labels: Tensor, low: float, high: float) -> Tensor:
