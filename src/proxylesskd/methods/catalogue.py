@@ -201,6 +201,7 @@ def _typed(entry: Entry, key: str, default: object, value: Option) -> Option:
 _ENTRIES = (
     Entry("alone", "trained alone", "Deng et al., ArcFace, CVPR 2019, arXiv 1801.07698", "alone:Alone"),
     Entry("proxyless", "ProxylessKD", "Shi, Ren, Chen, Yan, 2020, arXiv 2011.00265", "proxyless:Proxyless"),
+    Entry("homing", "Homing", "this toolkit, 2026; see docs/research.md", "homing:Homing"),
     Entry("adadistill", "AdaDistill", "Boutros, Struc, Damer, ECCV 2024, arXiv 2407.01332", "adadistill:AdaDistill"),
     Entry("ekd", "EKD", "Huang, Wu, Xu, Ding, CVPR 2022, arXiv 2206.02325", "ekd:EKD", "alone + ekd"),
     Entry("gkd", "GKD", "Zhao, Zhu, Guo, Zhang, Lei, AAAI 2023, arXiv 2304.04462", "gkd:GKD"),
