@@ -220,8 +220,8 @@ def show(rates: dict[str, npt.NDArray[np.float64]]) -> None:
 SETTINGS = ("teacher", "size", "width", "batch", "epochs", "lr", "margin", "scale", "validation", "split_seed")
 
 
-def main() -> None:
-    """Parse, train what is missing, print the table."""
+def parse() -> argparse.Namespace:
+    """Read the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", required=True, help="source of aligned faces")
     parser.add_argument("--teacher", required=True)
@@ -243,7 +243,12 @@ def main() -> None:
     }
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train what is missing, print the table."""
+    args = parse()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     parts = open_parts(args)

@@ -10,6 +10,7 @@ import ranked
 import research
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from research import Part
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 4])
@@ -84,3 +85,32 @@ def test_it_trains_what_is_missing_and_prints_a_table(
     research.main()
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
     assert capsys.readouterr().out.splitlines() == first.splitlines()[-4:]
+
+
+class Means:
+    """A teacher that sees the mean colour of both halves."""
+
+    dim, name, fingerprint = 6, "means", "0"
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        return F.normalize(F.adaptive_avg_pool2d(images.float() + 1, (1, 2)).flatten(1), dim=1)
+
+
+def test_faces_are_cut_embedded_and_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    for identity, count in {"a": 5, "b": 3, "c": 4, "d": 2}.items():
+        (tmp_path / "faces" / identity).mkdir(parents=True)
+        for number in range(count):
+            pixels = generator.integers(0, 256, (112, 112, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "faces" / identity / f"{number}.png")
+    monkeypatch.setattr(research.pk, "load_teacher", lambda *_, **__: Means())
+    options = f"--faces {tmp_path / 'faces'} --teacher means --out {tmp_path / 'out'} --size 10 --validation 1"
+    monkeypatch.setattr("sys.argv", ["research.py", *options.split()])
+    training, validating = research.open_parts(research.parse())
+    assert sorted((len(training.labels), len(validating.labels))) in ([4, 10], [5, 9])
+    assert training.labels.max() == 2
+    assert training.images.shape[1:] == (3, 10, 10)
+    np.testing.assert_allclose(training.views[:, 0, 0], training.views[:, 1, 1], atol=1e-3)  # mirrored
+    face = np.asarray(Image.open(tmp_path / "faces" / "b" / "0.png"), np.float64)[11:-11, 11:-11]
+    block = face[:9, :9].mean(axis=(0, 1))  # the middle 90 pixels, shrunk to 10
+    assert np.abs(training.images[:, :, 0, 0].double().numpy() - block).max(axis=1).min() <= 1.0
