@@ -13,7 +13,7 @@ from proxylesskd.methods.learner import Learner
 from proxylesskd.methods.method import Batch
 from proxylesskd.recipe import Recipe, load_recipe
 from proxylesskd.recipe_fit import shaping
-from proxylesskd.recipe_method import learner_of, margin_of
+from proxylesskd.recipe_method import learner_of, margin_of, with_method
 from tests.faces import tiny_student
 
 
@@ -38,7 +38,7 @@ def margin_state(learner: Learner) -> dict[str, torch.Tensor]:
 
 def loss_of(overrides: list[str], folder: Path, step: int = 0) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    recipe = load_recipe(None, ["method.m=0.3", "method.scale=16", *overrides])
+    recipe = load_recipe(None, ["method.name=proxyless", "method.m=0.3", "method.scale=16", *overrides])
     return proxyless_of(recipe, folder).step(batch(step))
 
 
@@ -69,7 +69,7 @@ def test_neighbours_tell_their_gap_now_and_then(tmp_path: Path) -> None:
 
 
 def test_a_look_at_the_gap_leaves_the_margin_as_it_was(tmp_path: Path) -> None:
-    settings = ["method.engine=neighbours", "method.neighbours=10", "method.margin=adaface"]
+    settings = ["method.name=proxyless", "method.engine=neighbours", "method.neighbours=10", "method.margin=adaface"]
     torch.manual_seed(0)
     states = []
     for gap_every in (0, 1):
@@ -83,7 +83,7 @@ def test_a_look_at_the_gap_leaves_the_margin_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_margins_state_comes_back(tmp_path: Path) -> None:
-    recipe = load_recipe(None, ["method.margin=curricularface"])
+    recipe = load_recipe(None, ["method.name=proxyless", "method.margin=curricularface"])
     first = proxyless_of(recipe, tmp_path)
     first.step(batch())
     second = proxyless_of(recipe, tmp_path)
@@ -99,10 +99,16 @@ def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
 
 def test_a_run_may_go_on_through_another_exact_engine_but_not_through_other_neighbours() -> None:
     def settings_of(*overrides: str) -> dict[str, object]:
-        return shaping(load_recipe(None, overrides))
+        return shaping(load_recipe(None, ["method.name=proxyless", *overrides]))
 
     assert settings_of("method.engine=chunked", "method.neighbours=9") == settings_of("method.engine=sharded")
     assert settings_of("method.engine=neighbours") != settings_of("method.engine=auto")
     near = settings_of("method.engine=neighbours", "method.sample=0.1")
     assert near != settings_of("method.engine=neighbours", "method.sample=0.2")
     assert near == settings_of("method.engine=neighbours", "method.sample=0.1", "method.gap_every=5")
+
+
+@pytest.mark.parametrize(("given", "name"), [([], "proxyless"), (["method.teacher=t.onnx"], "homing")])
+def test_the_default_method_is_the_best_for_what_there_is(given: list[str], name: str) -> None:
+    assert with_method(load_recipe(None, given)).method.name == name
+    assert with_method(load_recipe(None, [*given, "method.name=alone"])).method.name == "alone"

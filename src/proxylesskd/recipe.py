@@ -52,7 +52,8 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class MethodRecipe:
-    """How it learns: ``name`` is a method or a sum of methods, see :mod:`proxylesskd.methods.formula`.
+    """How it learns: ``name`` is a method or a sum of methods, see :mod:`proxylesskd.methods.formula`; ``auto`` is
+    ``homing`` where a teacher is given, else ``proxyless``.
 
     ``classifier`` is the inherited one, for methods that go through it; ``teacher`` is a model, for methods that hear
     it and for the audit: a sample of the faces must find its own rows in the classifier. Where only flips augment,
@@ -63,7 +64,7 @@ class MethodRecipe:
     ``neighbours`` nearest rows and a ``sample`` of the others, compared with the exact loss every ``gap_every`` steps).
     """
 
-    name: str = "proxyless"
+    name: str = "auto"
     classifier: str = ""
     teacher: str = ""
     cache: str = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def check_method(recipe: Recipe) -> None:
     if engine not in ENGINES:
         hint = nearest(engine, ENGINES)
         raise UserError(f"expected method.engine among {', '.join(ENGINES)}, found '{engine}'{hint}")
+
+
+def with_method(recipe: Recipe) -> Recipe:
+    """Return the recipe with a method where it leaves that open: the best one for what there is.
+
+    With a teacher that is ``homing`` (``docs/research.md`` says how it was found); rows alone suffice ``proxyless``.
+    """
+    if recipe.method.name != "auto":
+        return recipe
+    return replace(recipe, method=replace(recipe.method, name="homing" if recipe.method.teacher else "proxyless"))
 
 
 def summands_of(recipe: Recipe) -> tuple[Summand, ...]:

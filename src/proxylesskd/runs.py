@@ -27,7 +27,7 @@ from proxylesskd.models.weights import save_model
 from proxylesskd.processes import ending_together, first_alone, rank_and_world, restarted, wait_for_all
 from proxylesskd.recipe import Recipe
 from proxylesskd.recipe_fit import AUGMENT, fit_recipe, new_model
-from proxylesskd.recipe_method import learner_of, summands_of
+from proxylesskd.recipe_method import learner_of, summands_of, with_method
 from proxylesskd.recipe_teacher import Heard, hear, student_shapes
 from proxylesskd.training.result import FitResult
 
@@ -99,7 +99,7 @@ def distill(
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Train a student by the method that the recipe names: ProxylessKD (arXiv 2011.00265), a rival, or a sum of them.
+    """Train a student by the method that the recipe names: Homing, ProxylessKD (arXiv 2011.00265), a rival, or a sum.
 
     Under `torchrun` all processes call it; the first one writes, and one that was started anew resumes by itself.
 
@@ -119,6 +119,7 @@ def distill(
         UserError: anything in the recipe or its files is wrong, the student's dimension is not the classifier's,
             an identity of the data has no row, a method lacks what it needs, or the audit failed.
     """
+    recipe = with_method(recipe)
     wanted = wants(summands_of(recipe))
     if "projector" in wanted:
         recipe = replace(recipe, model=replace(recipe.model, projector=True))

@@ -19,7 +19,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     # Long enough that the teacher knows its images by its own rows: the audit asks for that.
     teacher = (*TINY, "method.name=alone", "model.name=mobilefacenet", "train.steps=60")
     monkeypatch.setattr(demo, "TEACHER", teacher)
-    monkeypatch.setattr(demo, "STUDENT", (*TINY, "model.name=mobilefacenet"))
+    monkeypatch.setattr(demo, "STUDENT", (*TINY, "method.name=proxyless", "model.name=mobilefacenet"))
     monkeypatch.setattr(demo, "GENUINE", 40)
     monkeypatch.setattr(demo, "IMPOSTOR", 200)
 

@@ -121,7 +121,7 @@ def estimate(
     if not recipe.data.train:
         raise UserError("expected the training faces, found none; give data.train=…")
     rows = _rows(recipe, classifier, identities, store)
-    if recipe.method.name != "proxyless" or recipe.model.dim not in (0, rows.dim):
+    if recipe.method.name not in ("auto", "proxyless") or recipe.model.dim not in (0, rows.dim):
         raise UserError(
             f"expected method.name=proxyless and a student of the rows' dimension {rows.dim}, found "
             f"'{recipe.method.name}' and model.dim={recipe.model.dim}; leave both out"
