@@ -75,6 +75,6 @@ def test_a_trial_is_a_short_training(
 
 
 def test_a_trial_that_was_stopped_is_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "run_tasks", lambda tasks, **_: False)
+    monkeypatch.setattr(budget, "run_tasks", lambda _tasks, **_: False)
     with pytest.raises(UserError, match="was stopped"):
         try_steps(cells(tmp_path)[0], tmp_path / "trial", 1)

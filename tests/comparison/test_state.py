@@ -49,7 +49,7 @@ def test_a_setting_that_is_new_had_its_default(tmp_path: Path) -> None:
     del told["train.momentum"]
     path.write_text(json.dumps(told))
     claim(cell(tmp_path), PRINTS)
-    with pytest.raises(UserError, match="train.momentum = 0.9"):
+    with pytest.raises(UserError, match=r"train\.momentum = 0\.9"):
         claim(cell(tmp_path, "train.momentum=0.5"), PRINTS)
 
 

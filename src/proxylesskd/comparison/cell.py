@@ -24,9 +24,9 @@ from proxylesskd.comparison.material import pairs_fingerprint
 from proxylesskd.comparison.speed import read_speed
 from proxylesskd.data.pairs import read_pairs
 from proxylesskd.errors import UserError
+from proxylesskd.evaluation import evaluate
 from proxylesskd.export.run_folder import read_json
 from proxylesskd.export.ship import write_json
-from proxylesskd.finish import evaluate_into
 from proxylesskd.machine import own_memory
 from proxylesskd.recipe import Recipe, build_recipe
 from proxylesskd.teacher import load_teacher
@@ -109,8 +109,7 @@ def _evaluate(folder: Path, recipe: Recipe, task: Task) -> None:
     if read_json(folder / EVALUATED) == told:
         return
     own = recipe.model.name if ":" in recipe.model.name else None  # a file never names code that is then run
-    evaluate_into(
-        folder,
+    found = evaluate(
         load_teacher(folder, architecture=own),
         pairs,
         gallery=gallery,
@@ -118,6 +117,7 @@ def _evaluate(folder: Path, recipe: Recipe, task: Task) -> None:
         replicates=0,
         name=task.name,
     )
+    found.save(folder, pictures=False)
     write_json(folder / EVALUATED, told)
 
 

@@ -19,10 +19,10 @@ from proxylesskd.comparison.state import claim, failure_of
 from proxylesskd.comparison.tables import to_csv, to_markdown
 from proxylesskd.comparison.workers import Ended, run_tasks
 from proxylesskd.errors import UserError
+from proxylesskd.evaluation import evaluate
 from proxylesskd.evaluation.resample import Resampling
 from proxylesskd.evaluation.tables import FEW
 from proxylesskd.export.ship import write_json
-from proxylesskd.finish import evaluate_into
 from proxylesskd.methods.catalogue import wants
 from proxylesskd.methods.method import TEACHER_NEEDS
 from proxylesskd.models.weights import write_atomically
@@ -112,7 +112,8 @@ def _prepare(asked: Asked, audit: bool, say: Say) -> None:
     if material.teacher is not None:
         say(f"embedding the gallery of {len(material.pairs.images)} images with {material.teacher.name}")
         enrol(path, material.teacher, material.pairs, material.fingerprints["pairs"])
-        evaluate_into(asked.out / TEACHER, enrolled(path, material.pairs), material.pairs, replicates=0, name=TEACHER)
+        own = evaluate(enrolled(path, material.pairs), material.pairs, replicates=0, name=TEACHER)
+        own.save(asked.out / TEACHER, pictures=False)
 
 
 def _hears_cache(recipe: Recipe) -> bool:

@@ -41,7 +41,7 @@ def claim(cell: Cell, fingerprints: Mapping[str, str]) -> None:
         write_json(path, now)
         return
     # A setting that did not exist then had the value that is the default now.
-    before = canonical_settings(shaping(Recipe())) | {str(key): str(value) for key, value in found.items()}
+    before = canonical_settings(Recipe().to_dict()) | {str(key): str(value) for key, value in found.items()}
     for key, value in now.items():
         if before.get(key) != value:
             raise UserError(

@@ -74,15 +74,19 @@ class Evaluation:
             **{mode: result.to_dict() for mode, result in self.modes().items()},
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``evaluation.json``, ``scores.npz``, ``roc.svg`` and ``histogram.svg`` into a folder."""
-        from proxylesskd.evaluation.plots import histogram_svg, roc_svg
-
+    def save(self, folder: str | Path, *, pictures: bool = True) -> None:
+        """Write ``evaluation.json``, ``scores.npz`` and the pictures ``roc.svg`` and ``histogram.svg``."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "evaluation.json").write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
         scores = {mode: result.scores for mode, result in self.modes().items()}
         np.savez_compressed(folder / "scores.npz", same=self.single.same, **scores)  # type: ignore[arg-type]
+        if pictures:
+            self._draw(folder)
+
+    def _draw(self, folder: Path) -> None:
+        from proxylesskd.evaluation.plots import histogram_svg, roc_svg
+
         titles = {"single": "single-model", "cross": f"cross-model, gallery by {self.gallery}"}
         curves = {titles[mode]: result.roc() for mode, result in self.modes().items()}
         (folder / "roc.svg").write_text(roc_svg(curves, title=f"{self.name} on {self.pairs}"), encoding="utf-8")
