@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,9 @@ from rich.console import Console
 
 from proxylesskd.comparison.result import Comparison, Missing, Number, Row
 from proxylesskd.comparison.tables import (
-    best_text,
     difference_text,
     metric_title,
+    race,
     to_csv,
     to_markdown,
     value_text,
@@ -23,6 +24,9 @@ def number(value: float, minus: tuple[float, float, float] | None = None, other:
     return Number(Estimate(value, value - 0.02, value + 0.01), 0.004, gap, other, gap)
 
 
+RACE = (("a", 0.5, "b"), ("b", 0.9, "c"), ("c", 0.8, "b"))
+
+
 def test_texts() -> None:
     assert value_text(None) == "-"
     assert value_text(number(0.712)) == "71.2 ± 0.4 [69.2, 72.2]"
@@ -31,8 +35,6 @@ def test_texts() -> None:
     assert difference_text(Difference(0.021, 0.004, 0.039, "pairs")) == "+2.1 [+0.4, +3.9] *"
     assert difference_text(Difference(-0.021, -0.04, 0.001, "pairs")) == "-2.1 [-4.0, +0.1]"
     assert difference_text(Difference(-0.021, -0.04, -0.001, "pairs")).endswith("*")
-    assert best_text(number(0.5, (0.1, 0.0, 0.2), "rkd")) == "+10.0 [+0.0, +20.0] vs rkd"
-    assert best_text(number(0.5)) == "-"
     assert [metric_title(m) for m in ("accuracy", "tar@far=0.0001", "tar@far=0.05")] == [
         "accuracy",
         "TAR@FAR=1e-4",
@@ -79,6 +81,8 @@ def test_the_terminal_shows_all_within_a_logs_width(found: Comparison) -> None:
     console = Console(width=130, record=True, file=io.StringIO())
     console.print(found.table())
     text = console.export_text()
+    assert text.count("best by TAR@FAR=1e-2: ") == 0  # the pairs are too few for it
+    assert text.count("best by accuracy: ") == 2
     for words in ("alone", "proxyless", "teacher", "single-model", "cross-model", "TAR", "images/s", "± 0."):
         assert words in text
 
@@ -106,3 +110,13 @@ def test_formulas_do_not_break_the_markdown(formula: str) -> None:
     assert line.replace("\\*", "").count("*") == 0
     assert made.failed == missing[:1]
     assert "diverged" in to_markdown(made)
+
+
+def test_the_two_in_front_are_named(found: Comparison) -> None:
+    rows = tuple(Row("s", name, (0,), {"single": {"accuracy": number(v, None, o)}}) for name, v, o in RACE)
+    made = replace(found, rows=rows, headline="accuracy")
+    assert race(made, "s", "single") == "best by accuracy: b; next: c"
+    assert race(replace(made, rows=rows[:1]), "s", "single") == "best by accuracy: a; next: b"
+    assert race(made, "s", "cross") == ""
+    alone = (Row("s", "a", (0,), {"single": {"accuracy": number(0.5)}}),)
+    assert race(replace(made, rows=alone), "s", "single") == "best by accuracy: a"

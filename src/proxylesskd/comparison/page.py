@@ -17,6 +17,7 @@ from proxylesskd.comparison.tables import (
     lines_of,
     memory_text,
     metric_title,
+    race,
     rate_text,
 )
 from proxylesskd.evaluation.bootstrap import Difference
@@ -165,18 +166,15 @@ def _sheet(found: Comparison, student: str, mode: str, colours: Mapping[str, tup
         )
         for row in lines_of(found, student, mode)
     ]
-    return Sheet(TITLES[mode].capitalize(), tuple(lines))
+    return Sheet(f"{TITLES[mode].capitalize()}; {race(found, student, mode)}", tuple(lines))
 
 
 def _cells(found: Comparison, row: Row, mode: str) -> tuple[Cell, ...]:
     headline = row.number(mode, found.headline)
-    against = Cell(ABSENT)
-    if headline is not None and headline.best_other is not None:
-        against = _difference(headline.minus_best, f"vs {headline.best_other}")
     return (
         *(_value(row.number(mode, metric), metric in found.few) for metric in found.metrics),
         _difference(None if headline is None else headline.minus_baseline),
-        against,
+        _difference(None if headline is None else headline.minus_best),
         Cell(rate_text(row)),
         Cell(memory_text(row)),
     )
@@ -191,13 +189,13 @@ def _value(number: Number | None, few: bool) -> Cell:
     return Cell(("~ " if few else "") + f"{100 * one.value:.1f}{spread}", ends)
 
 
-def _difference(difference: Difference | None, against: str = "") -> Cell:
+def _difference(difference: Difference | None) -> Cell:
     if difference is None:
         return Cell(ABSENT)
     certain = excludes_zero(difference)
     mark = ("better" if difference.value > 0 else "worse") if certain else ""
     ends = f"{100 * difference.lower:+.1f} to {100 * difference.upper:+.1f}"
-    return Cell(f"{100 * difference.value:+.1f}" + (" *" if certain else ""), f"{ends} {against}".strip(), mark)
+    return Cell(f"{100 * difference.value:+.1f}" + (" *" if certain else ""), ends, mark)
 
 
 def _recipe(recipe: Mapping[str, object]) -> list[tuple[str, Sequence[tuple[str, str]]]]:

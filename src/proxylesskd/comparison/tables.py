@@ -52,11 +52,14 @@ def difference_text(difference: Difference | None) -> str:
     return f"{100 * difference.value:+.1f} {ends}" + (" *" if excludes_zero(difference) else "")
 
 
-def best_text(number: Number | None) -> str:
-    """Return the difference to the best other method, and which that is."""
-    if number is None or number.best_other is None:
-        return ABSENT
-    return f"{difference_text(number.minus_best)} vs {number.best_other}"
+def race(found: Comparison, student: str, mode: str) -> str:
+    """Name the two methods that all others are measured by in the column "minus best other"."""
+    best = found.best(student, mode)
+    number = None if best is None else best.number(mode, found.headline)
+    if best is None or number is None:
+        return ""
+    text = f"best by {metric_title(found.headline)}: {best.method}"
+    return text if number.best_other is None else f"{text}; next: {number.best_other}"
 
 
 def rate_text(row: Row) -> str:
@@ -92,7 +95,7 @@ def _cells(found: Comparison, row: Row, mode: str) -> list[str]:
     return [
         *(value_text(row.number(mode, metric), metric in found.few) for metric in found.metrics),
         difference_text(None if headline is None else headline.minus_baseline),
-        best_text(headline),
+        difference_text(None if headline is None else headline.minus_best),
         rate_text(row),
         memory_text(row),
     ]
@@ -113,7 +116,7 @@ def terminal_tables(found: Comparison) -> Group:
     tables = list[Any]()
     for student in found.students:
         for mode in _modes(found, student):
-            title = f"\n{escape(student)}, {TITLES[mode]}"
+            title = escape(f"\n{student}, {TITLES[mode]}; {race(found, student, mode)}")
             table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
             table.pad_edge = table.show_edge = False
             for name in _titles(found):
@@ -128,13 +131,7 @@ def _broken(text: str) -> str:
     """Put a value's interval on a line of its own, so that the table stays narrow."""
     from rich.markup import escape
 
-    broken = re.sub(r" \[(.+?), (.+?)\]( \*)?( vs .*)?$", _lines, text)
-    return escape(broken)
-
-
-def _lines(found: re.Match[str]) -> str:
-    low, high, star, against = found.groups(default="")
-    return f"{star}\n{low} to {high}" + (f"\n{against.strip()}" if against else "")
+    return escape(re.sub(r" \[(.+?), (.+?)\]( \*)?$", r"\3\n\1 to \2", text))
 
 
 def _modes(found: Comparison, student: str) -> list[str]:
@@ -155,7 +152,8 @@ def to_markdown(found: Comparison) -> str:
                 "| " + " | ".join([_plain(row.method), _count(row), *map(_plain, _cells(found, row, mode))]) + " |"
                 for row in lines_of(found, student, mode)
             ]
-            parts.append(f"### {student}, {TITLES[mode]}\n\n" + "\n".join([head, *lines]))
+            told = _plain(race(found, student, mode).capitalize())
+            parts.append(f"### {student}, {TITLES[mode]}\n\n{told}.\n\n" + "\n".join([head, *lines]))
     if found.missing:
         parts.append("Without numbers:\n\n" + "\n".join(f"- {one}" for one in found.missing))
     return "\n\n".join(parts) + "\n"
