@@ -19,7 +19,10 @@ def cell(tmp_path: Path, *changes: str) -> Cell:
 
 def test_a_cell_is_claimed_and_found_again(tmp_path: Path) -> None:
     claim(cell(tmp_path), PRINTS)
+    told = json.loads((cell(tmp_path).folder / "cell.json").read_text())
+    assert (told["method.name"], told["train.batch"], told["data (sha256)"]) == ('"proxyless"', "128", '"d1"')
     claim(cell(tmp_path, "data.workers=7", "train.checkpoint_every=3"), PRINTS | {"pairs": "p2"})
+    assert json.loads((cell(tmp_path).folder / "cell.json").read_text()) == told
 
 
 @pytest.mark.parametrize(

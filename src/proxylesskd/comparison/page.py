@@ -137,7 +137,8 @@ def _tiles(found: Comparison, student: str) -> list[dict[str, str]]:
 
 
 def _columns(found: Comparison) -> list[str]:
-    metrics = [metric_title(metric).replace("@", " at ").replace("=", " ") for metric in found.metrics]
+    spoken = str.maketrans({"@": " at ", "=": "\N{NO-BREAK SPACE}", "-": "\N{NON-BREAKING HYPHEN}"})
+    metrics = [metric_title(metric).translate(spoken) for metric in found.metrics]
     return [*metrics, f"Minus {found.baseline}", "Minus best other", "Images/s", "Peak GiB"]
 
 
