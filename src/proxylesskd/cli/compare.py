@@ -11,9 +11,12 @@ from proxylesskd.cli.app import app
 from proxylesskd.cli.options import Quiet
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from proxylesskd.comparison.result import Comparison
 
 STOPPED = 130
+WIDTH = 130  # columns of a log
 
 
 @app.command()
@@ -38,17 +41,16 @@ def compare(
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Cells at a time; the cores are shared out.")] = 1,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Or only set side by side what is done.")] = True,
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Stop where rows and faces do not match.")] = True,
+    headline: Annotated[str | None, typer.Option(help="Metric that names the best, such as tar@far=1e-3.")] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
     listing: Annotated[bool, typer.Option("--list", help="List the methods and their papers.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Every method at equal budget: methods x students x seeds in one table with intervals, and a page. Resumable."""
-    from rich.console import Console
-
     if listing:
         from proxylesskd.comparison.listing import methods_table
 
-        Console().print(methods_table())
+        _wide().print(methods_table())
         return
     from proxylesskd.comparison.compare import compare as find
     from proxylesskd.errors import UserError
@@ -73,18 +75,25 @@ def compare(
         jobs=jobs,
         train=train,
         audit=audit,
+        headline=headline,
         replicates=replicates,
         say=None if quiet else typer.echo,
     )
     _close(found)
 
 
-def _close(found: Comparison) -> None:
-    """Print the table and what is missing; the exit code says whether anything is."""
+def _wide() -> Console:
+    """Return a console that has room for a table also where it writes into a log."""
     from rich.console import Console
 
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, WIDTH))
+
+
+def _close(found: Comparison) -> None:
+    """Print the table and what is missing; the exit code says whether anything is."""
     if found.rows:
-        Console().print(found.table())
+        _wide().print(found.table())
         typer.echo(f"table and page: {found.folder / 'report.html'}")
     for one in found.missing:
         typer.echo(f"without numbers: {one}", err=True)
