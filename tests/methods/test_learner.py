@@ -22,7 +22,7 @@ class Length(nn.Module):
         self.register_buffer("seen", torch.zeros(()))
         self.types: list[Any] = []
 
-    def loss(self, seen: Seen, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, seen: Seen, _batch: Batch, /) -> dict[str, Tensor]:
         self.seen += 1
         self.types.append((seen.embeddings.dtype, torch.is_autocast_enabled("cpu"), len(seen.maps)))
         return {"loss": self.factor * seen.embeddings.square().sum(1).mean() / 2, "accuracy": self.seen / 10}

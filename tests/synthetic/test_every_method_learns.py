@@ -1,4 +1,4 @@
-"""Each method of the catalogue, as its paper trains with it, on rendered faces: its own loss falls, the student learns."""
+"""Each method, as its paper trains with it, on rendered faces: its own loss falls and the student learns."""
 
 from __future__ import annotations
 
