@@ -147,7 +147,7 @@ def test_wrong_questions_are_refused_at_once(
 
 def test_rows_of_another_dimension_are_refused_at_once(recipe: Recipe, tmp_path: Path) -> None:
     recipe = replace(recipe, model=replace(recipe.model, dim=DIM + 1))
-    with pytest.raises(UserError, match=f"dimension {DIM}, found 'proxyless' and model.dim={DIM + 1}"):
+    with pytest.raises(UserError, match=f"dimension {DIM}, found 'auto' and model.dim={DIM + 1}"):
         estimate(recipe, classifier=classifier_file(tmp_path))
 
 
