@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from proxylesskd.data.folder import FolderSource
+from proxylesskd.data.formats.folder import FolderSource
 from proxylesskd.data.inspect import contact_sheet, inspect_source, spaced
 from proxylesskd.errors import UserError
 from tests.faces import face, jpeg, write_faces

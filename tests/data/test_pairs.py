@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.model_selection import KFold
 
 from proxylesskd.data import pairs as module
-from proxylesskd.data.folder import FolderSource
+from proxylesskd.data.formats.folder import FolderSource
 from proxylesskd.data.pairs import Pairs, even_folds, make_pairs, read_pairs, write_bin, write_pairs_csv
 from proxylesskd.errors import UserError
 from tests.faces import face, jpeg, write_faces

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxylesskd.data.folder import FolderSource
-from proxylesskd.data.recordio import RecordSource, write_record
+from proxylesskd.data.formats.folder import FolderSource
+from proxylesskd.data.formats.recordio import RecordSource, write_record
 from proxylesskd.data.source import open_source
 from proxylesskd.errors import UserError
 from tests.faces import write_faces

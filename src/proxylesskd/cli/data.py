@@ -59,7 +59,7 @@ def convert(
     out: Annotated[Path, typer.Argument(help="Folder for train.rec, train.idx and property.")],
 ) -> None:
     """Write a source as InsightFace RecordIO; the encoded images stay as they are."""
-    from proxylesskd.data.recordio import write_record
+    from proxylesskd.data.formats.recordio import write_record
     from proxylesskd.data.source import open_source
 
     write_record(open_source(source), out)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from proxylesskd.data.bin_pickle import read_bin
 from proxylesskd.data.decode import decode, encode_png
 from proxylesskd.data.draw_pairs import draw_pairs
-from proxylesskd.data.folder import read_file
+from proxylesskd.data.formats.folder import read_file
 from proxylesskd.data.pair_lists import Row, csv_rows, lfw_rows
 from proxylesskd.data.source import Source
 from proxylesskd.errors import CorruptImageError, UserError

@@ -48,13 +48,13 @@ class Source(Protocol):
 
 
 def _folder(where: str) -> Source:
-    from proxylesskd.data.folder import FolderSource
+    from proxylesskd.data.formats.folder import FolderSource
 
     return FolderSource(Path(where))
 
 
 def _rec(where: str) -> Source:
-    from proxylesskd.data.recordio import RecordSource
+    from proxylesskd.data.formats.recordio import RecordSource
 
     return RecordSource(Path(where))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxylesskd.data.record_file import Record, RecordFile, pack
+from proxylesskd.data.formats.record_file import Record, RecordFile, pack
 from proxylesskd.errors import CorruptImageError
 
 MAGIC = struct.pack("<I", 0xCED7230A)

@@ -15,7 +15,7 @@ from typing import BinaryIO, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from proxylesskd.data.record_file import RecordFile, pack
+from proxylesskd.data.formats.record_file import RecordFile, pack
 from proxylesskd.data.source import Source
 from proxylesskd.errors import UserError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from proxylesskd.data import folder as module
-from proxylesskd.data.folder import FolderSource
+from proxylesskd.data.formats import folder as module
+from proxylesskd.data.formats.folder import FolderSource
 from proxylesskd.data.source import open_source
 from proxylesskd.errors import CorruptImageError, UserError
 

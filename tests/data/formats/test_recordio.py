@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxylesskd.data import recordio
-from proxylesskd.data.folder import FolderSource
-from proxylesskd.data.recordio import RecordSource, write_record
+from proxylesskd.data.formats import recordio
+from proxylesskd.data.formats.folder import FolderSource
+from proxylesskd.data.formats.recordio import RecordSource, write_record
 from proxylesskd.data.source import open_source
 from proxylesskd.errors import CorruptImageError, UserError
 from tests.faces import write_faces

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from proxylesskd.data.folder import MAX_IMAGE_BYTES
+from proxylesskd.data.formats.folder import MAX_IMAGE_BYTES
 from proxylesskd.errors import CorruptImageError
 
 Ints = npt.NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""How labelled faces lie on disk: one file per format, its reader and its writer side by side."""
