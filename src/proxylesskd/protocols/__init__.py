@@ -1,0 +1,1 @@
+"""Room 8b: published protocols beyond pairs: templates, identification, groups; each one file, one outcome."""
