@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from proxylesskd.data.decode import decode, encode_jpeg, encode_png, image_size, resize
+from proxylesskd.data import decode as module
+from proxylesskd.data.decode import decode, decode_into, encode_jpeg, encode_png, image_size, resize
 from proxylesskd.errors import CorruptImageError
 
 
@@ -183,3 +184,45 @@ def test_encoders() -> None:
     assert np.abs(by_pillow(jpeg) - image).mean() < 3
     np.testing.assert_array_equal(by_pillow(png), image)
     assert len(encode_jpeg(image, quality=20)) < len(jpeg)
+
+
+@pytest.mark.parametrize("side", [112, 100, 150, 223, 224, 300, 900])
+def test_a_jpeg_of_any_size_looks_as_pillow_shrinks_it(side: int) -> None:
+    y, x = np.mgrid[0:side, 0:side] / side
+    waves = np.stack([128 + 90 * np.sin(5 * x), 128 + 90 * np.cos(4 * y), 255 * x * y], axis=-1).astype(np.uint8)
+    data = encode_jpeg(waves.transpose(2, 0, 1))
+    whole = Image.open(io.BytesIO(data)).convert("RGB")
+    expected = np.asarray(whole.resize((112, 112), Image.Resampling.BILINEAR)).astype(int)
+    found = decode(data).transpose(1, 2, 0).astype(int)
+    assert np.abs(found - expected).mean() < 1.0  # of 255: the decoder's own shrinking is a little softer
+    assert np.abs(found - expected).max() <= 12
+
+
+def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+
+    def seen(pixels: np.ndarray, size: int) -> np.ndarray:
+        shapes.append(pixels.shape)
+        return resize(pixels, size)
+
+    monkeypatch.setattr(module, "resize", seen)
+    decode(encode_jpeg(np.zeros((3, 1000, 1000), np.uint8)))
+    assert shapes == [(125, 125, 3)]
+
+
+def test_decoding_in_place_writes_what_decode_returns() -> None:
+    random = np.random.default_rng(0)
+    for side in (112, 90, 240):
+        data = encode_jpeg(random.integers(0, 256, (3, side, side), dtype=np.uint8))
+        out = np.full((112, 112, 3), 7, dtype=np.uint8)
+        decode_into(data, out)
+        assert np.array_equal(out.transpose(2, 0, 1), decode(data))
+
+
+def test_as_many_pixels_in_another_shape_are_not_taken_for_a_square() -> None:
+    image = np.zeros((3, 56, 224), np.uint8)
+    image[:, :, 112:] = 255  # the right half is white
+    out = np.empty((112, 112, 3), dtype=np.uint8)
+    decode_into(encode_jpeg(image), out)
+    assert out[:, :50].max() < 10
+    assert out[:, 62:].min() > 245

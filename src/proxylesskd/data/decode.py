@@ -61,15 +61,22 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     return height, width
 
 
-def _decode_jpeg(data: bytes) -> npt.NDArray[np.uint8]:
+def _check_scans(data: bytes) -> None:
     if (scans := data.count(JPEG_SCAN)) > MAX_SCANS:
         raise CorruptImageError(f"expected a JPEG of at most {MAX_SCANS} scans, found {scans}")
-    size = _jpeg_size(data)
-    if size is None:  # an unusual chroma subsampling, or broken: Pillow can tell which
+
+
+def _decode_jpeg(data: bytes, size: int) -> npt.NDArray[np.uint8]:
+    """Decode to ``[H, W, 3]``: a large image to a half, a quarter or an eighth of itself, at least ``size`` a side."""
+    _check_scans(data)
+    sides = _jpeg_size(data)
+    if sides is None:  # an unusual chroma subsampling, or broken: Pillow can tell which
         return _decode_pillow(data)
-    _check_side(*size)
+    _check_side(*sides)
     try:
-        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=size, min_width=size, min_factor=2
+        )
     except ValueError as error:
         raise CorruptImageError(f"expected a whole JPEG, found a broken one: {error}") from error
     return pixels
@@ -103,7 +110,7 @@ def decode(data: bytes, size: int = 112) -> npt.NDArray[np.uint8]:
 
     JPEG goes through libjpeg-turbo, PNG, BMP and WebP through Pillow. Grey, palette and CMYK become RGB, an alpha
     channel is dropped, EXIF orientation is ignored (aligned faces are upright as stored). An image of another size
-    is resized, antialiased.
+    is resized, antialiased; a JPEG of at least twice the size is decoded at a half, a quarter or an eighth at once.
 
     Args:
         data: the encoded image.
@@ -116,10 +123,34 @@ def decode(data: bytes, size: int = 112) -> npt.NDArray[np.uint8]:
         CorruptImageError: not an image, truncated, damaged, or larger than 4096 pixels on a side (refused by its
             header, before anything is decoded).
     """
+    out = np.empty((size, size, 3), dtype=np.uint8)
+    decode_into(data, out)
+    return np.ascontiguousarray(out.transpose(2, 0, 1))
+
+
+def decode_into(data: bytes, out: npt.NDArray[np.uint8]) -> None:
+    """Decode an image as :func:`decode` does, but into ``out [size, size, 3]``, contiguous, channels last.
+
+    That is how decoders deliver pixels: a JPEG of just this size is written there without a further copy.
+
+    Raises:
+        CorruptImageError: as :func:`decode`; ``out`` is then undefined.
+    """
     if not data:
         raise CorruptImageError("expected an image, found no bytes at all")
-    pixels = _decode_jpeg(data) if data.startswith(JPEG_MAGIC) else _decode_pillow(data)
-    return np.ascontiguousarray(resize(pixels, size).transpose(2, 0, 1))
+    if not data.startswith(JPEG_MAGIC):
+        out[:] = resize(_decode_pillow(data), len(out))
+    elif not _decode_in_place(data, out):
+        out[:] = resize(_decode_jpeg(data, len(out)), len(out))
+
+
+def _decode_in_place(data: bytes, out: npt.NDArray[np.uint8]) -> bool:
+    """Decode a JPEG straight into ``out`` if it has its size; else return False, and somebody else finds out why."""
+    _check_scans(data)
+    try:
+        return bool(simplejpeg.decode_jpeg(data, "RGB", buffer=out).shape == out.shape)
+    except ValueError:
+        return False
 
 
 def encode_jpeg(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from proxylesskd.data.decode import decode
+from proxylesskd.data.decode import decode_into
 from proxylesskd.data.sampler import batch_indices
 from proxylesskd.data.source import Source
 from proxylesskd.errors import CorruptImageError, UserError
@@ -66,11 +66,11 @@ class _Decoder:
         self.failed: dict[int, str] = {}
 
     def try_decode(self, index: int, out: npt.NDArray[np.uint8]) -> bool:
-        """Decode image ``index`` into ``out [3, size, size]``; return whether it was whole."""
+        """Decode image ``index`` into ``out [size, size, 3]``; return whether it was whole."""
         if index in self.failed:
             return False
         try:
-            out[:] = decode(self.source.read(index)[0], self.size)
+            decode_into(self.source.read(index)[0], out)
         except CorruptImageError as error:
             self.failed[index] = f"{self.source.name(index)}: {error}"
             return False
@@ -101,7 +101,7 @@ class _Decoder:
 
 @dataclass
 class _Pending:
-    """One batch under way: the threads write into ``images`` and ``found``."""
+    """One batch under way: the threads write into ``images [b, size, size, 3]`` and ``found [b]``."""
 
     asked: Indices
     found: Indices
@@ -114,7 +114,7 @@ class _Pending:
 
 
 def _submit(pool: ThreadPoolExecutor, decoder: _Decoder, asked: Indices, workers: int, *, replace: bool) -> _Pending:
-    images = np.empty((len(asked), 3, decoder.size, decoder.size), dtype=np.uint8)
+    images = np.empty((len(asked), decoder.size, decoder.size, 3), dtype=np.uint8)
     found = asked.copy()
     work = decoder.fill if replace else decoder.mark
     edges = np.linspace(0, len(asked), workers + 1).astype(int).tolist()
@@ -148,6 +148,11 @@ def _decoded(
             yield done
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _channels_first(images: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Return ``[b, size, size, 3]`` seen as ``[b, 3, size, size]``; the device brings it into that order in memory."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def _check_counts(**counts: int) -> None:
@@ -192,7 +197,8 @@ def load_batches(
             of those of ``seed``, ``rank`` and ``world``; see :func:`proxylesskd.data.balanced.balanced_plan`.
 
     Yields:
-        step, images ``[batch, 3, size, size] uint8`` RGB, labels ``[batch] int64``, indices ``[batch] int64``.
+        step, images ``[batch, 3, size, size] uint8`` RGB (channels last in memory), labels ``[batch] int64``, indices
+        ``[batch] int64``.
 
     Raises:
         UserError: too many images are corrupt, or a size is not positive.
@@ -207,7 +213,7 @@ def load_batches(
     with closing(decoded):
         for step, done in zip(range(start, stop), decoded, strict=True):
             chosen = done.found
-            yield step, torch.from_numpy(done.images), torch.from_numpy(labels[chosen]), torch.from_numpy(chosen)
+            yield step, _channels_first(done.images), torch.from_numpy(labels[chosen]), torch.from_numpy(chosen)
 
 
 def iterate(
@@ -232,7 +238,8 @@ def iterate(
         only: numbers of the batches wanted, batch k being the images from ``k * batch`` on; all of them unless given.
 
     Yields:
-        images ``[b, 3, size, size] uint8`` RGB, labels ``[b] int64``, indices ``[b] int64``, with 1 <= b <= batch.
+        images ``[b, 3, size, size] uint8`` RGB (channels last in memory), labels ``[b] int64``, indices ``[b] int64``,
+        with 1 <= b <= batch.
 
     Raises:
         UserError: too many images are corrupt, or all of them and ``only`` is not given, or a size is not positive.
@@ -249,6 +256,6 @@ def iterate(
             whole += len(kept)
             if len(kept):
                 images = done.images if len(kept) == len(done.found) else done.images[done.found >= 0]
-                yield torch.from_numpy(images), torch.from_numpy(labels[kept]), torch.from_numpy(kept)
+                yield _channels_first(images), torch.from_numpy(labels[kept]), torch.from_numpy(kept)
     if not whole and only is None:
         raise UserError(f"expected whole images, found {corrupt.summary()}; mend or replace the source")

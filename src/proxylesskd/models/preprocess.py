@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -46,7 +47,8 @@ class Preprocessing:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn ``[B, 3, H, W] uint8`` RGB into the network's float32 input."""
-        pixels = images.float()
+        # one layout whatever the loader's: kernels, and with them the last bits of embeddings, depend on it
+        pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
         if pixels.shape[-1] != self.size or pixels.shape[-2] != self.size:
             pixels = F.interpolate(pixels, size=(self.size, self.size), mode="area")
         if self.order == "bgr":

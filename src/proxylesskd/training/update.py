@@ -79,6 +79,7 @@ def to_batch(
     """
     _, images, labels, asked = loaded
     images, labels, indices = (_move(tensor, device) for tensor in (images, labels, asked))
+    images = images.contiguous()  # decoded with the channels last
     if augment is not None:
         images = augment(images, indices, step)
     said: dict[str, Any] = {}
