@@ -131,7 +131,7 @@ def test_antialias_averages_what_would_flicker(at: tuple[int, int]) -> None:
     landmarks = TEMPLATE * 6 + at
     raw, smooth = crop(board, landmarks), crop(board, landmarks, antialias=True)
     covered = crop(np.full_like(board, 255), landmarks)[:, :, 0] == 255
-    assert np.abs(raw[covered].astype(int) - 128).min() > 60
+    assert np.abs(raw[covered].astype(int) - 128).mean() > 100
     assert np.abs(smooth[covered].astype(int) - 128).max() <= 2
 
 
