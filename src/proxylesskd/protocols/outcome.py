@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from proxylesskd.errors import UserError
 from proxylesskd.evaluation.roc import Floats
+from proxylesskd.export.run_folder import read_json
 
-FILE = "outcome.json"
+FILE, FOLDER = "outcome.json", "protocols"
 FORMAT = 1
+KINDS = ("roc", "det", "cmc")
 
 
 @dataclass(frozen=True)
@@ -99,21 +102,62 @@ class Outcome:
         (folder / FILE).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
 
 
-def outcome_from(told: Mapping[str, Any]) -> Outcome:
-    """Return the outcome that ``to_dict`` told of.
+def read_outcome(folder: Path) -> Outcome:
+    """Read the ``outcome.json`` of a folder.
 
     Raises:
-        KeyError, TypeError: it did not.
+        UserError: there is none, or it is of another form.
     """
+    path = folder / FILE
+    told = read_json(path)
+    if told is None:
+        raise UserError(f"expected {FILE} in '{folder}', found none; evaluate again")
+    if told.get("format") != FORMAT:
+        raise UserError(f"expected format {FORMAT} in '{path}', found {told.get('format')!r}; evaluate again")
+    try:
+        return _outcome(told)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"expected the outcome of a protocol in '{path}', found {error!r}; evaluate again") from error
+
+
+def read_outcomes(folder: Path) -> dict[str, Outcome]:
+    """Read what a run folder knows of protocols, by their names: the outcomes in ``protocols/*/``.
+
+    Raises:
+        UserError: one is malformed.
+    """
+    found = [read_outcome(path.parent) for path in sorted((folder / FOLDER).glob(f"*/{FILE}"))]
+    return {outcome.protocol: outcome for outcome in found}
+
+
+def _outcome(told: Mapping[str, Any]) -> Outcome:
     return Outcome(
-        protocol=told["protocol"],
-        model=told["model"],
-        gallery=told["gallery"],
-        counts=told["counts"],
-        measures={mode: {n: Measure(**m) for n, m in by_name.items()} for mode, by_name in told["measures"].items()},
-        curves={
-            mode: {t: Curve(c["kind"], np.array(c["x"], float), np.array(c["y"], float)) for t, c in by_title.items()}
-            for mode, by_title in told["curves"].items()
-        },
-        drawn=told["bootstrap"],
+        protocol=_text(told["protocol"]),
+        model=_text(told["model"]),
+        gallery=None if told["gallery"] is None else _text(told["gallery"]),
+        counts={name: int(count) for name, count in told["counts"].items()},
+        measures={mode: {n: _measure(m) for n, m in by_name.items()} for mode, by_name in told["measures"].items()},
+        curves={mode: {t: _curve(c) for t, c in by_title.items()} for mode, by_title in told["curves"].items()},
+        drawn=dict(told["bootstrap"]),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} in place of a name")
+    return value
+
+
+def _measure(told: Mapping[str, Any]) -> Measure:
+    numbers = {name: told[name] for name in ("value", "lower", "upper", "threshold", "allowed")}
+    for name, number in numbers.items():
+        if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))):
+            raise TypeError(f"{name} {number!r}")
+    return Measure(**numbers)
+
+
+def _curve(told: Mapping[str, Any]) -> Curve:
+    x, y = np.array(told["x"], dtype=np.float64), np.array(told["y"], dtype=np.float64)
+    if told["kind"] not in KINDS or x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"a curve of kind {told['kind']!r}, {x.shape} and {y.shape} points")
+    return Curve(told["kind"], x, y)

@@ -71,6 +71,6 @@ def render(run: Run) -> str:
         sentence=sentence(run),
         tiles=tiles(run),
         sections=[section for section in parts if section.data is not None],
-        absent=[section for section in parts if section.data is None],
+        absent=[section for section in parts if section.data is None and section.command],
         version=importlib.metadata.version("proxylesskd"),
     )

@@ -12,6 +12,7 @@ from proxylesskd.export.contract import TEMPLATE
 from proxylesskd.report.curves import Line, curves, notes
 from proxylesskd.report.figures import rocs, similarities
 from proxylesskd.report.pictures import read_wrong_pairs
+from proxylesskd.report.protocols import protocols
 from proxylesskd.report.run import Run
 from proxylesskd.report.tables import SHORT, far_text, files, results
 
@@ -24,7 +25,7 @@ class Section:
         id: anchor, and the name by which the template knows its form.
         title: heading.
         data: what the template shows, or None when the run folder has nothing for it.
-        command: what would add it.
+        command: what would add it; empty where its absence is not worth a word.
     """
 
     id: str
@@ -46,6 +47,7 @@ def sections(run: Run) -> list[Section]:
         Section("results", "Results", results(run.models, run.differences), evaluate),
         Section("roc", "ROC", rocs(run) or None, evaluate),
         Section("similarities", "Similarities", similarities(run) or None, evaluate),
+        Section("protocols", "Protocols", protocols(run) or None, ""),  # few have IJB: its absence is no gap
         Section("wrong", "Most wrong pairs", read_wrong_pairs(home), evaluate),
         Section("curves", "Training curves", training(run), train),
         Section("speed", "Sizes and speed", files(run.models), export),
