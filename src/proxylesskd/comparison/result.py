@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxylesskd.evaluation.bootstrap import Difference
 from proxylesskd.evaluation.result import Estimate
+from proxylesskd.report.run import METHODS_COMPARED
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -155,7 +156,7 @@ class Comparison:
         """Return plain values, for ``comparison.json``."""
         name, genuine, impostor = self.pairs
         return {
-            "kind": "comparison of methods",
+            "kind": METHODS_COMPARED,
             "baseline": self.baseline,
             "headline": self.headline,
             "metrics": list(self.metrics),

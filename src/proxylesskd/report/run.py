@@ -16,6 +16,7 @@ from proxylesskd.report.differences import PairedDifference, read_differences
 OWN, ALONE, TEACHER = 0, 1, 2
 OTHERS = (3, 4, 5)
 LATENCY = ("batch", "threads", "milliseconds", "images_per_second")
+METHODS_COMPARED = "comparison of methods"  # the kind of another file of that name
 OWN_FILES = ("recipe.toml", "evaluation.json", "metrics.jsonl")
 
 
@@ -104,7 +105,13 @@ def _compared(folder: Path) -> dict[str, Path]:
     # the teacher stands first: it is what all others are measured by
     found = {entry.name: entry for entry in sorted(entries, key=lambda entry: "teacher" not in entry.name.lower())}
     file = folder / "comparison.json"
-    for name, where in (read_json(file) or {}).items():
+    told = read_json(file) or {}
+    if told.get("kind") == METHODS_COMPARED:
+        raise UserError(
+            f"expected a run folder, found a comparison of methods in '{folder}'; its page is report.html there, "
+            "which `proxylesskd compare` with --no-train writes anew"
+        )
+    for name, where in told.items():
         if not isinstance(where, str) or not (folder / where).is_dir():
             raise UserError(f"expected {file} to map names to existing folders, found {name!r}: {where!r}")
         found[name] = folder / where
