@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -197,7 +198,13 @@ def _begin(part: Path, mark: str) -> Point:
 
 
 def _fill(
-    source: Source, order: Ints, sink: Sink, point: Point, save: Callable[[Point], None], progress: Progress
+    source: Source,
+    order: Ints,
+    sink: Sink,
+    point: Point,
+    save: Callable[[Point], None],
+    progress: Progress,
+    every: int,
 ) -> Point:
     done, skipped, total = point.done, dict(point.skipped), len(order)
     labels = source.labels
@@ -209,7 +216,7 @@ def _fill(
             skipped[index] = f"{source.name(index)}: {error}"
         else:
             sink.add(Item(place, place - len(skipped), int(labels[index]), data))
-        if (place + 1) % EVERY == 0:
+        if (place + 1) % every == 0:
             save(Point(place + 1, skipped, sink.settle()))
         progress(place + 1, total)
     return Point(total, skipped, sink.settle())
@@ -222,6 +229,7 @@ def write_set(
     *,
     settings: str = "",
     progress: Progress | None = None,
+    every: int | None = None,
 ) -> Written:
     """Write a source into a folder, or go on with what an earlier run left in ``path.part``.
 
@@ -231,6 +239,7 @@ def write_set(
         opened: makes the format's sink, given the folder and the point to go on from.
         settings: whatever else decides what is written.
         progress: called with (images dealt with, images).
+        every: images between two words of the journal, for formats whose files cannot be gone on with; 1000 if None.
 
     Raises:
         UserError: something stands at ``path``, the beginnings there are of another source, another process writes
@@ -240,7 +249,7 @@ def write_set(
     part = path.with_name(path.name + ".part")
     mark = fingerprint(source, settings)
     try:
-        return _write(source, path, part, opened, mark, progress or (lambda _done, _total: None))
+        return _write(source, path, part, opened, mark, progress or (lambda _done, _total: None), every or EVERY)
     except OSError as error:
         raise UserError(
             f"expected room and leave to write at '{part}', found: {error}; mend it and run again"
@@ -254,13 +263,15 @@ def _write(
     opened: Callable[[Path, Point], Sink],
     mark: str,
     progress: Progress,
+    every: int,
 ) -> Written:
     order = label_order(source)
     part.mkdir(parents=True, exist_ok=True)
     with _alone(part):
         point = _begin(part, mark)
         with closing(opened(part, point)) as sink:
-            point = _fill(source, order, sink, point, lambda now: save_point(part / JOURNAL, mark, now), progress)
+            save = partial(save_point, part / JOURNAL, mark)
+            point = _fill(source, order, sink, point, save, progress, every)
             kept = order[~np.isin(order, list(point.skipped))]
             if not len(kept):
                 raise UserError(f"expected whole images, found {len(order)} that cannot be read")
