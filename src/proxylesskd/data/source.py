@@ -59,13 +59,24 @@ def _rec(where: str) -> Source:
     return RecordSource(Path(where))
 
 
+def _parquet(where: str) -> Source:
+    from proxylesskd.data.formats.parquet import ParquetSource
+
+    return ParquetSource.parse(where)
+
+
 def _synthetic(where: str) -> Source:
     from proxylesskd.synthetic.source import SyntheticSource
 
     return SyntheticSource.parse(where)
 
 
-SCHEMES: dict[str, Callable[[str], Source]] = {"folder": _folder, "rec": _rec, "synthetic": _synthetic}
+SCHEMES: dict[str, Callable[[str], Source]] = {
+    "folder": _folder,
+    "rec": _rec,
+    "parquet": _parquet,
+    "synthetic": _synthetic,
+}
 
 
 def open_source(uri: str) -> Source:
