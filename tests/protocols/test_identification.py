@@ -86,5 +86,5 @@ def test_a_collapsed_model_finds_nobody() -> None:
 @pytest.mark.parametrize("probes", [np.zeros((0, 4)), np.zeros(4), np.full((2, 4), np.nan), np.zeros((2, 5))])
 def test_refuses_what_cannot_be_searched(probes: npt.NDArray[np.float64]) -> None:
     ids = np.arange(len(probes))
-    with pytest.raises(UserError, match="expected .* found"):
+    with pytest.raises(UserError, match=r"expected .* found"):
         identify(probes.astype(np.float32), np.ones((3, 4), np.float32), ids, np.arange(3))

@@ -6,6 +6,7 @@ cannot tell from the score that decides is computed again, so the result does no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -176,12 +177,11 @@ def _error_bound(probes: Embeddings, gallery: Embeddings) -> float:
 
     Higham, Accuracy and Stability of Numerical Algorithms (2002), eq. 3.5, with Cauchy and Schwarz.
     """
-    longest = max(1.0, _longest(probes) * _longest(gallery))
-    return (probes.shape[1] + 4) * EPSILON * longest
+    return (int(probes.shape[1]) + 4) * EPSILON * max(1.0, _longest(probes) * _longest(gallery))
 
 
 def _longest(embeddings: Embeddings) -> float:
-    return float(np.einsum("nd,nd->n", embeddings, embeddings).max()) ** 0.5
+    return math.sqrt(np.einsum("nd,nd->n", embeddings, embeddings).max())
 
 
 def _check(probes: Embeddings, gallery: Embeddings, probe_ids: Ints, gallery_ids: Ints) -> None:
