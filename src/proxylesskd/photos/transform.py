@@ -130,7 +130,7 @@ def crop(pixels: Pixels, landmarks: npt.ArrayLike, size: int = SIZE, *, antialia
     """
     cv2 = require_opencv()
     matrix = similarity(landmarks, template_for(size))
-    factor = int(1 / np.hypot(*matrix[:, 0])) if antialias else 1
+    factor = int(1 / np.hypot(*matrix[:, 0]) + 1e-9) if antialias else 1
     if factor > 1 or max(pixels.shape[:2]) > MOST_SIDE:
         pixels, matrix = _region(cv2, pixels, matrix, size, max(factor, 1))
     warped: Pixels = cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR)
