@@ -65,6 +65,30 @@ def _parquet(where: str) -> Source:
     return ParquetSource.parse(where)
 
 
+def _csv(where: str) -> Source:
+    from proxylesskd.data.formats.listing import ListSource
+
+    return ListSource.parse(where)
+
+
+def _join(where: str) -> Source:
+    from proxylesskd.data.join_uri import parse_join
+
+    return parse_join(where)
+
+
+def _wds(where: str) -> Source:
+    from proxylesskd.data.formats.webdataset import WebDatasetSource
+
+    return WebDatasetSource(where)
+
+
+def _lmdb(where: str) -> Source:
+    from proxylesskd.data.formats.lmdb import LmdbSource
+
+    return LmdbSource(Path(where))
+
+
 def _synthetic(where: str) -> Source:
     from proxylesskd.synthetic.source import SyntheticSource
 
@@ -75,6 +99,8 @@ SCHEMES: dict[str, Callable[[str], Source]] = {
     "folder": _folder,
     "rec": _rec,
     "parquet": _parquet,
+    "csv": _csv,
+    "join": _join,
     "synthetic": _synthetic,
 }
 
