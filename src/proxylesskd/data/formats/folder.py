@@ -15,6 +15,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_IMAGE_BYTES = 64 << 20
 
 
+def image_suffix(data: bytes) -> str:
+    """Return the suffix of an encoded image by its first bytes; ``.jpg`` for what is no known image."""
+    if data.startswith(b"\x89PNG"):
+        return ".png"
+    if data.startswith(b"BM"):
+        return ".bmp"
+    return ".webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ".jpg"
+
+
 def _visible(folder: str) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import weakref
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,10 @@ class RecordFile:
         weakref.finalize(self, os.close, self.descriptor)
         self.size = os.fstat(self.descriptor).st_size
 
+    def __reduce__(self) -> tuple[type[RecordFile], tuple[Path]]:
+        """Open the file anew in whatever process unpickles it: descriptors belong to one process."""
+        return RecordFile, (self.path,)
+
     def damaged(self, offset: int, found: str) -> CorruptImageError:
         """Return the error that says what stands at byte ``offset`` in place of a record."""
         return CorruptImageError(
@@ -118,6 +123,33 @@ class RecordFile:
         labels = struct.unpack_from(f"<{flag}f", data, HEADER.size) if flag else (label,)
         return Record(labels, data[start:])
 
+    def scan(self) -> Ints:
+        """Return ``[N] int64``, the offset of every record, by hopping from one to the next.
+
+        Raises:
+            CorruptImageError: something else stands between the records, or the last one is cut off.
+        """
+        offsets, at, inside = array("q"), 0, False
+        descriptor, size, pread, unpack = self.descriptor, self.size, os.pread, WORD.unpack
+        while at < size:
+            head = pread(descriptor, WORD.size, at)
+            if len(head) < WORD.size:
+                raise self.damaged(at, f"the end of the file at byte {size}")
+            magic, word = unpack(head)
+            kind = word >> LENGTH_BITS
+            if magic != MAGIC or kind > 3 or inside != (kind > 1):
+                raise self.damaged(at, "no RecordIO magic" if magic != MAGIC else f"a part of kind {kind}")
+            if not inside:
+                offsets.append(at)
+            inside = kind in (1, 2)
+            at += WORD.size + (word & MAX_LENGTH)
+            if at > size:
+                raise self.damaged(offsets[-1], f"the end of the file at byte {size}")
+            at += -at % 4
+        if inside:
+            raise self.damaged(offsets[-1], f"the end of the file at byte {size} before its last part")
+        return np.frombuffer(offsets, dtype=np.int64) if offsets else np.zeros(0, dtype=np.int64)
+
     def heads(self, offsets: Ints) -> Heads:
         """Read the labels of many records, and whether an image follows, without reading images.
 
@@ -128,7 +160,7 @@ class RecordFile:
             CorruptImageError: an offset lies outside the file or no record stands there.
         """
         mapped = np.memmap(self.path, dtype=np.uint8, mode="r") if self.size else np.zeros(0, dtype=np.uint8)
-        parts = [self._heads(mapped, offsets[i : i + CHUNK]) for i in range(0, len(offsets), CHUNK)]
+        parts = [self._heads(mapped, offsets[i : i + CHUNK]) for i in range(0, max(len(offsets), 1), CHUNK)]
         return Heads(
             first=np.concatenate([p.first for p in parts]),
             second=np.concatenate([p.second for p in parts]),

@@ -3,19 +3,24 @@
 The index gives each record's key and offset. Record 0 has two labels and no image: the key of the first identity
 record and the key past the last. Images have the keys 1, 2, …; the identity records close the file, and each has two
 labels and no image either: its images are the keys [first, end). Sets without such a record 0 (shuffled ones) hold
-images only.
+images only. Where an image has several labels, the first is its identity. Without an index, the records are found by
+hopping from one to the next; where they lie is then kept beside the set, so that this is done once.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from proxylesskd.data.formats.record_file import RecordFile, pack
+from proxylesskd.data.formats.resumable import Item, Point, Progress, write_set
+from proxylesskd.data.formats.stored_index import load_index, store_index
+from proxylesskd.data.formats.written import Written
 from proxylesskd.data.source import Source
 from proxylesskd.errors import UserError
 
@@ -104,11 +109,45 @@ def _check_property(path: Path, identities: int) -> None:
         )
 
 
+def _find(path: Path) -> tuple[Path, Path]:
+    """Return the records' file and where its index would be, for a folder or the file itself."""
+    if path.is_file():
+        return path, path.with_suffix(".idx")
+    found = [path / "train.rec"] if (path / "train.rec").is_file() else sorted(path.glob("*.rec"))
+    if len(found) == 1:
+        return found[0], found[0].with_suffix(".idx")
+    listed = f"{len(found)} others; name one: rec:{found[0]}" if found else "no train.rec"
+    raise UserError(f"expected train.rec and train.idx in '{path}', found {listed}")
+
+
+def _without_index(file: RecordFile) -> tuple[Ints, Ints, Floats]:
+    """Return keys, offsets and labels of all images by walking through the records once."""
+    stored = load_index([file.path])
+    if stored is not None and set(stored) == {"keys", "offsets", "numbers"}:
+        keys, offsets, numbers = (stored[name] for name in ("keys", "offsets", "numbers"))
+        if keys.shape == offsets.shape == numbers.shape and keys.ndim == 1 and (offsets >= 0).all():
+            return keys.astype(np.int64), offsets.astype(np.int64), numbers.astype(np.float64)
+    every = file.scan()
+    keys, offsets, numbers = _all_images(file, np.arange(len(every), dtype=np.int64), every)
+    store_index([file.path], {"keys": keys, "offsets": offsets, "numbers": numbers})
+    return keys, offsets, numbers
+
+
+def _with_index(file: RecordFile, index: Path) -> tuple[Ints, Ints, Floats]:
+    keys, offsets = _read_index(index)
+    found = _images_by_identity(file, keys, offsets) if _is_header(file, keys, offsets) else None
+    return found or _all_images(file, keys, offsets)
+
+
 class RecordSource:
-    """InsightFace's ``train.rec`` with its index.
+    """InsightFace's ``train.rec`` with or without its index.
 
     Identities have no names there: an identity's name is its number as text. Numbers without images are left out, so
     a label is a place among those that are left.
+
+    Args:
+        path: folder with ``train.rec`` or a single other ``.rec``, or such a file itself; its index has its name with
+            the suffix ``.idx``. Where there is none, all records are looked at once.
 
     Attributes:
         identities: numbers of the identities as text, ascending by number.
@@ -119,14 +158,11 @@ class RecordSource:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.root = Path(path)
-        for name in ("train.rec", "train.idx"):
-            if not (self.root / name).is_file():
-                raise UserError(f"expected train.rec and train.idx in '{self.root}', found no {name}")
-        self._file = RecordFile(self.root / "train.rec")
-        keys, offsets = _read_index(self.root / "train.idx")
-        found = _images_by_identity(self._file, keys, offsets) if _is_header(self._file, keys, offsets) else None
-        self._keys, self._offsets, numbers = found or _all_images(self._file, keys, offsets)
+        records, index = _find(Path(path))
+        self.root = records.parent
+        self._file = RecordFile(records)
+        found = _with_index(self._file, index) if index.is_file() else _without_index(self._file)
+        self._keys, self._offsets, numbers = found
         _check_labels(self._file, numbers, self._offsets)
         self._numbers, labels = np.unique(numbers.astype(np.int64), return_inverse=True)
         self.labels: Ints = labels.astype(np.int64)
@@ -151,52 +187,74 @@ class RecordSource:
         return record.image, label
 
     def name(self, index: int) -> str:
-        """Return ``record KEY``."""
+        """Return ``record KEY``; without an index, the key is the place of the record in the file."""
         return f"record {self._keys[index]}"
 
 
-def _write_images(source: Source, order: Ints, rec: BinaryIO, idx: TextIO) -> None:
-    for key, index in enumerate(order.tolist(), start=1):
-        data, label = source.read(index)
-        idx.write(f"{key}\t{rec.tell()}\n")
-        rec.write(pack([float(label)], key, data))
+class _RecordSink:
+    """``train.rec`` and ``train.idx`` under way; the marks are their sizes."""
+
+    def __init__(self, folder: Path, point: Point) -> None:
+        self._root = folder
+        self._rec, self._idx = (_reopened(folder / name) for name in ("train.rec", "train.idx"))
+        if point.marks:
+            for file, size in zip((self._rec, self._idx), point.marks, strict=True):
+                file.truncate(size)
+                file.seek(size)
+        else:
+            self._put([0.0, 0.0], 0, b"")  # its numbers are known at the end and take as many bytes
+
+    def _put(self, labels: list[float], key: int, image: bytes) -> None:
+        self._idx.write(b"%d\t%d\n" % (key, self._rec.tell()))
+        self._rec.write(pack(labels, key, image))
+
+    def add(self, item: Item) -> None:
+        self._put([float(item.label)], item.key + 1, item.data)
+
+    def settle(self) -> list[int]:
+        for file in (self._rec, self._idx):
+            file.flush()
+            os.fsync(file.fileno())
+        return [self._rec.tell(), self._idx.tell()]
+
+    def finish(self, labels: Ints) -> None:
+        counts = np.bincount(labels)
+        ends = 1 + np.cumsum(counts)
+        first = len(labels) + 1
+        for key, (count, end) in enumerate(zip(counts.tolist(), ends.tolist(), strict=True), start=first):
+            self._put([float(end - count), float(end)], key, b"")
+        self._rec.seek(0)
+        self._rec.write(pack([float(first), float(first + len(counts))], 0, b""))
+        self.settle()
+        (self._root / "property").write_text(f"{len(counts)},112,112\n", encoding="ascii")
+
+    def close(self) -> None:
+        self._rec.close()
+        self._idx.close()
 
 
-def _write_identities(counts: Ints, rec: BinaryIO, idx: TextIO) -> None:
-    ends = 1 + np.cumsum(counts)
-    first_key = int(counts.sum()) + 1
-    for key, (count, end) in enumerate(zip(counts.tolist(), ends.tolist(), strict=True), start=first_key):
-        idx.write(f"{key}\t{rec.tell()}\n")
-        rec.write(pack([float(end - count), float(end)], key, b""))
+def _reopened(path: Path) -> BufferedRandom:
+    """Open for writing: what is there stays where there is something."""
+    path.touch()
+    return path.open("r+b")
 
 
-def write_record(source: Source, path: Path | str) -> None:
+def write_record(source: Source, path: Path | str, *, progress: Progress | None = None) -> Written:
     """Write a source as InsightFace's ``train.rec``, ``train.idx`` and ``property``.
 
     The encoded images are copied byte by byte, identity by identity (a folder keeps its order); label numbers stay,
-    names are lost.
+    names are lost. Killed and called again, it goes on where it was.
 
     Args:
         source: labelled faces.
-        path: folder to write into; made if need be.
+        path: folder to make.
+        progress: called with (images dealt with, images).
 
     Raises:
-        UserError: a set stands there already, or it is larger than the format's float labels can count (2^24).
+        UserError: something stands there already, the set is larger than the format's float labels can count (2^24),
+            or see :func:`proxylesskd.data.formats.resumable.write_set`.
     """
-    root = Path(path)
-    counts = np.bincount(source.labels, minlength=len(source.identities))
-    last = len(source) + len(counts) + 1
+    last = len(source) + len(source.identities) + 1
     if last > EXACT:
         raise UserError(f"expected at most {EXACT} images and identities, found {last - 1}; split the set")
-    if (root / "train.rec").exists():
-        raise UserError(f"expected no train.rec in '{root}', found one; give another folder or remove it")
-    root.mkdir(parents=True, exist_ok=True)
-    parts = [root / "train.rec.part", root / "train.idx.part"]
-    with parts[0].open("wb") as rec, parts[1].open("w", encoding="ascii", newline="\n") as idx:
-        idx.write("0\t0\n")
-        rec.write(pack([float(len(source) + 1), float(last)], 0, b""))
-        _write_images(source, np.argsort(source.labels, kind="stable"), rec, idx)
-        _write_identities(counts, rec, idx)
-    (root / "property").write_text(f"{len(counts)},112,112\n", encoding="ascii")
-    for part in reversed(parts):
-        part.rename(part.with_suffix(""))
+    return write_set(source, Path(path), _RecordSink, settings="rec 1", progress=progress)
