@@ -101,6 +101,8 @@ SCHEMES: dict[str, Callable[[str], Source]] = {
     "parquet": _parquet,
     "csv": _csv,
     "join": _join,
+    "wds": _wds,
+    "lmdb": _lmdb,
     "synthetic": _synthetic,
 }
 
