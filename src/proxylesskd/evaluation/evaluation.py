@@ -156,11 +156,20 @@ def _check_request(pairs: Pairs, replicates: int, fars: Sequence[float]) -> None
     """Stop before an hour of embedding on what could not be measured after it."""
     check_kinds(pairs.same)
     check_folds(pairs.fold)
+    check_fars(fars)
+    if replicates < 0:
+        raise UserError(f"expected a number of bootstrap replicates, 0 for no intervals, found {replicates}")
+
+
+def check_fars(fars: Sequence[float]) -> None:
+    """Stop on false accept rates that are none.
+
+    Raises:
+        UserError: one is outside (0, 1].
+    """
     wrong = [far for far in fars if not 0 < far <= 1]
     if wrong:
         raise UserError(f"expected false accept rates in (0, 1], found {wrong[0]:g}")
-    if replicates < 0:
-        raise UserError(f"expected a number of bootstrap replicates, 0 for no intervals, found {replicates}")
 
 
 def measure(

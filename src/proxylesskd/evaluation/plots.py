@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import cycle
 from typing import Any
 
@@ -25,19 +25,18 @@ def roc_svg(curves: Mapping[str, Roc], title: str = "") -> str:
         curves: by the name that the legend shows.
         title: above the picture.
     """
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = make_figure(1)
     left = min([WIDEST, *(thin(roc).far[0] for roc in curves.values())])
-    looks = [{"color": colour, "linestyle": style} for style in STYLES for colour in COLOURS]
-    for look, (name, roc) in zip(cycle(looks), curves.items(), strict=False):
+    for look, (name, roc) in zip(looks(), curves.items(), strict=False):
         shown = thin(roc)
         far, tar = [left, *shown.far], [tar_at_far(roc, left)[0], *shown.tar]
-        axes.plot(far, tar, label=_plain(name), drawstyle="steps-post", linewidth=1.8, **look)
+        axes.plot(far, tar, label=plain(name), drawstyle="steps-post", linewidth=1.8, **look)
     axes.set(xscale="log", xlim=(left, 1), ylim=(0, 1.01), xlabel="false accept rate", ylabel="true accept rate")
-    axes.set_title(_plain(title), fontsize=10)
+    axes.set_title(plain(title), fontsize=10)
     axes.tick_params(which="minor", labelbottom=False)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     axes.grid(alpha=0.25)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def histogram_svg(panels: Mapping[str, tuple[Floats, Bools]]) -> str:
@@ -46,7 +45,7 @@ def histogram_svg(panels: Mapping[str, tuple[Floats, Bools]]) -> str:
     Args:
         panels: title -> (``[P]`` scores, ``[P]`` same).
     """
-    figure, all_axes = _figure(len(panels))
+    figure, all_axes = make_figure(len(panels))
     for axes, (title, (scores, same)) in zip(all_axes, panels.items(), strict=True):
         edges = bin_edges(scores)
         for label, chosen, colour in (("impostor", ~same, COLOURS[1]), ("genuine", same, COLOURS[0])):
@@ -54,14 +53,20 @@ def histogram_svg(panels: Mapping[str, tuple[Floats, Bools]]) -> str:
             axes.stairs(density, edges, fill=True, alpha=0.35, label=label, color=colour)
             axes.stairs(density, edges, color=colour, linewidth=1.2)
         axes.set(xlabel="cosine similarity", ylim=(0, None))
-        axes.set_title(_plain(title), fontsize=10)
+        axes.set_title(plain(title), fontsize=10)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8, frameon=False)
     all_axes[0].set_ylabel("density")
-    return _svg(figure)
+    return to_svg(figure)
 
 
-def _figure(panels: int) -> tuple[Any, list[Any]]:
+def looks() -> Iterator[dict[str, str]]:
+    """Yield a colour and a style for each line, without end."""
+    return cycle([{"color": colour, "linestyle": style} for style in STYLES for colour in COLOURS])
+
+
+def make_figure(panels: int) -> tuple[Any, list[Any]]:
+    """Return a figure and its panels side by side, on common axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.4 * panels, 3.8), layout="constrained")
@@ -72,12 +77,12 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
     return figure, all_axes
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep matplotlib from reading formulas into the names of files and models, and from hiding ``_names``."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
-def _svg(figure: Any) -> str:
+def to_svg(figure: Any) -> str:
     """Render without date and with fixed ids, so that equal numbers give equal text."""
     import matplotlib
 

@@ -16,7 +16,7 @@ from proxylesskd.export.run_folder import read_json
 
 FILE, FOLDER = "outcome.json", "protocols"
 FORMAT = 1
-KINDS = ("roc", "det", "cmc")
+KINDS = ("roc", "det", "cmc", "density")
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,13 @@ class Curve:
     """A curve of a protocol, thinned to what a picture needs.
 
     Attributes:
-        kind: ``"roc"`` (FAR, TAR), ``"det"`` (FAR or FPIR, FRR or FNIR) or ``"cmc"`` (rank, hit rate).
+        kind: ``"roc"`` (FAR, TAR), ``"det"`` (FAR or FPIR, FRR or FNIR), ``"cmc"`` (rank, hit rate) or
+            ``"density"`` (similarity, share of the comparisons around it).
         x: ``[K]``.
         y: ``[K]``.
     """
 
-    kind: Literal["roc", "det", "cmc"]
+    kind: Literal["roc", "det", "cmc", "density"]
     x: Floats
     y: Floats
 

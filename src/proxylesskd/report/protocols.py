@@ -83,7 +83,7 @@ def _figure(title: str, taken: Taken) -> Figure | None:
     series, kind = list[Series](), "roc"
     for model, outcome in taken:
         for mode, by_title in outcome.curves.items():
-            if title in by_title:
+            if title in by_title and by_title[title].kind in AXES:
                 curve = by_title[title]
                 kind, shown = curve.kind, curve.x > 0  # a logarithmic axis has no zero
                 name = f"{model.name}, {SHORT.get(mode, mode)}"
