@@ -165,7 +165,7 @@ def _check(table: Table, path: Path) -> None:
         raise UserError(f"expected a label in each row of '{path}', found {wrong[0][:40]!r} in row {row + 1}")
 
 
-def outside(table: Table, root: str) -> Iterator[tuple[int, str]]:
+def leading_out(table: Table, root: str) -> Iterator[tuple[int, str]]:
     """Yield the rows, and their paths, that lead out of ``root``, by ``..`` or by being absolute."""
     first = np.frombuffer(table.text, np.uint8)[table.edges[:-1]]
     suspects = set(np.flatnonzero(first == ord("/")).tolist())

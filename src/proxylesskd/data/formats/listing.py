@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proxylesskd.data.formats.folder import image_suffix, read_file
-from proxylesskd.data.formats.list_table import Table, outside, read_table
+from proxylesskd.data.formats.list_table import Table, leading_out, read_table
 from proxylesskd.data.formats.options import split_options
 from proxylesskd.data.formats.resumable import Item, Point, Progress, write_set
 from proxylesskd.data.formats.written import Written
@@ -38,10 +38,10 @@ def _ordered(names: Sequence[str]) -> list[str]:
 
 
 def _check_inside(table: Table, root: str, path: Path) -> None:
-    for row, found in outside(table, root):
+    for row, found in leading_out(table, root):
         raise UserError(
             f"expected images within '{root}' in '{path}', found {found[:200]!r} in row {row + 1}; if you trust the "
-            f"list, name the folder that holds them all: csv:{path}?root=FOLDER (?root=/ for any)"
+            f"list, open it as csv:{path}?outside=yes"
         )
 
 
@@ -69,19 +69,21 @@ class ListSource:
     Args:
         path: the list, see :func:`proxylesskd.data.formats.list_table.read_table`; or a folder made by
             :func:`write_list`.
-        root: folder of the images; that of the list if not given. No path may lead out of it: a list from somebody
-            else could otherwise bring any image of this machine into a set that is given away.
+        root: folder of the images; that of the list if not given.
+        outside: let paths lead out of the root, by ``..`` or by being absolute. Otherwise they are refused: a list
+            from somebody else could bring any image of this machine into a set that is given away.
 
     Raises:
         UserError: the list cannot be read, a path leads out of the root, or none of the images is there.
     """
 
-    def __init__(self, path: Path | str, root: Path | str | None = None) -> None:
+    def __init__(self, path: Path | str, root: Path | str | None = None, *, outside: bool = False) -> None:
         path = Path(path)
         path = path / NAME if path.is_dir() else path
         self.root = path.parent if root is None else Path(root)
         self._table = read_table(path)
-        _check_inside(self._table, str(self.root), path)
+        if not outside:
+            _check_inside(self._table, str(self.root), path)
         _check_there(self._table, str(self.root), path)
         self.identities = _ordered(self._table.names)
         rank = {name: place for place, name in enumerate(self.identities)}
@@ -90,9 +92,11 @@ class ListSource:
 
     @classmethod
     def parse(cls, where: str) -> ListSource:
-        """Open what follows ``csv:``, as ``PATH`` or ``PATH?root=FOLDER``."""
-        path, options = split_options(where, ("root",))
-        return cls(path, options.get("root"))
+        """Open what follows ``csv:``, as ``PATH`` or ``PATH?root=FOLDER&outside=yes``."""
+        path, options = split_options(where, ("root", "outside"))
+        if (outside := options.get("outside", "no")) not in ("yes", "no"):
+            raise UserError(f"expected outside=yes or outside=no in '{where}', found '{outside}'")
+        return cls(path, options.get("root"), outside=outside == "yes")
 
     def __len__(self) -> int:
         """Return the number of images."""
