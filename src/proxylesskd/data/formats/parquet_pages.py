@@ -30,7 +30,7 @@ CODECS = {
     "GZIP": "gzip",
     "BROTLI": "brotli",
     "ZSTD": "zstd",
-    "LZ4_RAW": "lz4_raw",
+    "LZ4": "lz4_raw",
 }
 
 
