@@ -42,6 +42,7 @@ _HOMES = {
     "proxylesskd.models.preprocess": ("Preprocessing",),
     "proxylesskd.models.registry": ("create_model", "list_models", "register_model"),
     "proxylesskd.models.weights": ("load_model", "save_model"),
+    "proxylesskd.photos.align": ("Alignment", "align_photos"),
     "proxylesskd.recipe": ("Recipe", "load_recipe"),
     "proxylesskd.report.page": ("write_report",),
     "proxylesskd.runs": ("distill", "train"),
