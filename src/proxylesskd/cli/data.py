@@ -38,7 +38,7 @@ def synthesize(
 
 @app.command()
 def inspect(
-    source: Annotated[str, typer.Argument(help="A folder or source URI: folder:…, rec:…, synthetic:….")],
+    source: Annotated[str, typer.Argument(help="A folder or source URI: folder:…, rec:…, wds:…, parquet:….")],
     sheet: Annotated[Path, typer.Option(help="Contact sheet to write.")] = Path("contact-sheet.png"),
     identities: Annotated[int, typer.Option(help="Rows of the sheet.")] = 10,
     images: Annotated[int, typer.Option(help="Faces in a row.")] = 10,
@@ -56,14 +56,34 @@ def inspect(
 @app.command()
 def convert(
     source: Annotated[str, typer.Argument(help="A folder or source URI to read.")],
-    out: Annotated[Path, typer.Argument(help="Folder for train.rec, train.idx and property.")],
+    out: Annotated[
+        str,
+        typer.Argument(help="folder:OUT, rec:OUT, wds:OUT, parquet:OUT, lmdb:OUT or csv:OUT; OUT alone means rec:OUT."),
+    ],
+    overwrite: Annotated[bool, typer.Option(help="Replace a set of the same format that stands there.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write a source as InsightFace RecordIO; the encoded images stay as they are."""
-    from proxylesskd.data.formats.recordio import write_record
-    from proxylesskd.data.source import open_source
+    """Write a source in another format; the encoded images stay as they are. Killed, it goes on when called again."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    write_record(open_source(source), out)
-    typer.echo(f"open it as rec:{out}")
+    from proxylesskd.data.convert import bare_target
+    from proxylesskd.data.convert import convert as write
+
+    target = bare_target(out)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("writing images")
+
+        def show(done: int, total: int) -> None:
+            if done % 100 == 0 or done == total:
+                bar.update(task, completed=done, total=total)
+
+        written = write(source, target, progress=show, overwrite=overwrite)
+    typer.echo(f"{written.images} images written, {len(written.skipped)} that cannot be read left out")
+    for what in list(written.skipped.values())[:5]:
+        typer.echo(f"left out: {what}")
+    typer.echo(f"open it as {target}")
 
 
 @app.command()

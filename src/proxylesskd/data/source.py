@@ -107,12 +107,30 @@ SCHEMES: dict[str, Callable[[str], Source]] = {
 }
 
 
+FILES = {".rec": "rec", ".tar": "wds", ".mdb": "lmdb", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
+WITHIN = {"train.rec": "rec", "data.mdb": "lmdb", "faces.csv": "csv"}
+
+
+def _kind(path: Path) -> str | None:
+    """Return the scheme of what stands at a path, or None if nothing usable does."""
+    if path.is_file():
+        return FILES.get(path.suffix.lower())
+    if not path.is_dir():
+        return None
+    told = next((scheme for name, scheme in WITHIN.items() if (path / name).is_file()), None)
+    if told is not None or any(entry.is_dir() for entry in path.iterdir()):
+        return told or "folder"
+    return next((FILES[f.suffix] for f in sorted(path.iterdir()) if f.suffix in (".rec", ".tar", ".parquet")), "folder")
+
+
 def open_source(uri: str) -> Source:
     """Open labelled faces by URI.
 
     Args:
-        uri: ``folder:PATH`` (one folder per identity), ``rec:PATH`` (InsightFace's train.rec, train.idx,
-            property), ``synthetic:identities=200,images=20,seed=0``, or a bare path to a folder of either kind.
+        uri: ``folder:PATH`` (one folder per identity), ``rec:PATH`` (InsightFace's train.rec, with or without
+            train.idx, or any .rec), ``wds:PATH`` (tars of WebDataset), ``parquet:PATH``, ``lmdb:PATH``, ``csv:PATH``
+            (a list of paths and labels), ``join:…`` (several of them),
+            ``synthetic:identities=200,images=20,seed=0``, or a bare path, whose kind is told by what stands there.
 
     Raises:
         UserError: the scheme is unknown, or nothing usable stands at the path.
@@ -120,8 +138,8 @@ def open_source(uri: str) -> Source:
     scheme, colon, where = uri.partition(":")
     if colon and scheme in SCHEMES:
         return SCHEMES[scheme](where)
-    if Path(uri).is_dir():
-        return SCHEMES["rec" if (Path(uri) / "train.rec").exists() else "folder"](uri)
+    if (kind := _kind(Path(uri))) is not None:
+        return SCHEMES[kind](uri)
     if colon:
         hint = nearest(scheme, SCHEMES)
         raise UserError(f"expected a source like {', '.join(s + ':…' for s in SCHEMES)}, found '{uri}'{hint}")

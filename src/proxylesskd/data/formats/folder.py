@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from proxylesskd.data.formats.folder_names import folder_names, read_names, write_names
+from proxylesskd.data.formats.resumable import Item, Point, Progress, write_set
+from proxylesskd.data.formats.written import Written
+from proxylesskd.data.source import Source
 from proxylesskd.errors import CorruptImageError, UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -88,23 +94,24 @@ def read_file(path: Path | str) -> bytes:
 class FolderSource:
     """One sub-folder per identity; the sorted folder names give the labels, sorted file names the order.
 
-    Files and folders whose names begin with a dot, and files that are no images by their suffix, are passed over.
+    Files and folders whose names begin with a dot, and files that are no images by their suffix, are passed over. A
+    list of names that :func:`write_folder` left says otherwise for the folders it knows.
 
     Attributes:
-        identities: names of the sub-folders, sorted.
+        identities: names of the sub-folders, sorted; with such a list the names and the order that it gives.
         labels: ``[N] int64``, read-only.
 
     Raises:
-        UserError: no such folder, no sub-folders, or an identity folder without images.
+        UserError: no such folder, no sub-folders, an identity folder without images, or a broken list of names.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.root = Path(path)
-        folders = _identity_folders(self.root)
-        names = [_image_names(folder) for folder in folders]
-        self.identities = [folder.name for folder in folders]
-        for identity in self.identities:
-            _check_name(identity)
+        found = {folder.name: folder for folder in _identity_folders(self.root)}
+        for folder in found:
+            _check_name(folder)
+        self._folders, self.identities = read_names(self.root, list(found))
+        names = [_image_names(found[folder]) for folder in self._folders]
         self._files = [name for per_identity in names for name in per_identity]
         counts = [len(per_identity) for per_identity in names]
         self.labels: npt.NDArray[np.int64] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
@@ -119,5 +126,54 @@ class FolderSource:
         return read_file(f"{self.root}/{self.name(index)}"), int(self.labels[index])
 
     def name(self, index: int) -> str:
-        """Return ``identity/file``."""
-        return f"{self.identities[self.labels[index]]}/{self._files[index]}"
+        """Return ``folder/file``."""
+        return f"{self._folders[self.labels[index]]}/{self._files[index]}"
+
+
+class _FolderSink:
+    """A folder under way: an image's name is its number within its identity, so that a later run writes it again."""
+
+    def __init__(self, names: Sequence[str], counts: npt.NDArray[np.int64], folder: Path, _point: Point) -> None:
+        self._root, self._names, self._folders = folder, names, folder_names(names)
+        self._first = np.cumsum(counts) - counts  # [C] place of each identity's first image
+        self._digits = max(3, len(str(counts.max())))
+        self._label = -1
+
+    def add(self, item: Item) -> None:
+        folder = self._root / self._folders[item.label]
+        if item.label != self._label:
+            folder.mkdir(exist_ok=True)
+            self._label = item.label
+        number = item.place - int(self._first[item.label])
+        (folder / f"{number:0{self._digits}d}{image_suffix(item.data)}").write_bytes(item.data)
+
+    def settle(self) -> list[int]:
+        return []
+
+    def finish(self, labels: npt.NDArray[np.int64]) -> None:
+        used = np.unique(labels).tolist()
+        write_names(self._root, [self._folders[i] for i in used], [self._names[i] for i in used])
+
+    def close(self) -> None:
+        """Nothing is open between two images."""
+
+
+def write_folder(source: Source, path: Path | str, *, progress: Progress | None = None) -> Written:
+    """Write a source as one folder per identity, ``NAME/000.jpg``, ….
+
+    The encoded images are copied byte by byte. An identity's name becomes a folder's name, with what no file system
+    takes everywhere written as ``%2F`` and the like; where that changed a name, or where the identities are not in
+    the order of their folders' names, a hidden list keeps names and order. Killed and called again, it goes on where
+    it was.
+
+    Args:
+        source: labelled faces.
+        path: folder to make.
+        progress: called with (images dealt with, images).
+
+    Raises:
+        UserError: see :func:`proxylesskd.data.formats.resumable.write_set`.
+    """
+    counts = np.bincount(source.labels, minlength=len(source.identities)).astype(np.int64)
+    sink = partial(_FolderSink, list(source.identities), counts)
+    return write_set(source, Path(path), sink, settings="folder 1", progress=progress)
