@@ -96,6 +96,8 @@ class RecordFile:
 
     def payload(self, offset: int) -> bytes:
         """Return the payload of the record at ``offset``, its parts joined."""
+        if not 0 <= offset < self.size:  # an index may say anything
+            raise self.damaged(offset, f"a file of {self.size} bytes")
         flag, data = self._part(offset, offset)
         if flag == 0:
             return data
