@@ -9,8 +9,18 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Wrong input. The command line prints its message as one line and exits with code 2.
 
-    A message names what was expected, what was found and how to mend it.
+    A message names what was expected, what was found and how to mend it. What it quotes may come from anywhere: names
+    of files hold line breaks, control sequences of terminals, or bytes that are no text. So whatever cannot be printed
+    is spelt out.
     """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if text.isprintable() else "".join(map(_spelt, text))
+
+
+def _spelt(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 class CorruptImageError(UserError):
