@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +32,14 @@ LENGTH_BITS = 29
 MAX_LENGTH = (1 << LENGTH_BITS) - 1
 MAX_LABELS = 1024
 CHUNK = 1 << 16
+# An aligned face takes 3 to 8 kB: one call of the system brings most records whole.
+AT_ONCE = 8 << 10
 # As far as the second of a record's labels: the two words, the header, two floats.
 HEAD_BYTES = WORD.size + HEADER.size + 8
 LABEL_BYTES = [*range(12, 16), *range(32, 40)]
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record: its labels and its encoded image, empty where there is none."""
 
     labels: tuple[float, ...]
@@ -78,21 +80,22 @@ class RecordFile:
             f"expected a record in '{self.path}' at byte {offset}, found {found}; copy or fetch the file again"
         )
 
-    def _take(self, offset: int, count: int, at: int) -> bytes:
-        data = os.pread(self.descriptor, count, at)
-        if len(data) != count:
-            raise self.damaged(offset, f"the end of the file at byte {self.size}")
-        return data
-
     def _part(self, offset: int, at: int) -> tuple[int, bytes]:
         """Return the continuation flag and the payload of the part at byte ``at``."""
-        magic, word = WORD.unpack(self._take(offset, WORD.size, at))
-        length = word & MAX_LENGTH
+        read = os.pread(self.descriptor, AT_ONCE, at)
+        if len(read) < WORD.size:
+            raise self.damaged(offset, f"the end of the file at byte {self.size}")
+        magic, word = WORD.unpack_from(read)
+        length, end = word & MAX_LENGTH, WORD.size + (word & MAX_LENGTH)
         if magic != MAGIC:
             raise self.damaged(offset, f"no RecordIO magic at byte {at}")
         if length > MAX_IMAGE_BYTES:
             raise self.damaged(offset, f"a length of {length} bytes")
-        return word >> LENGTH_BITS, self._take(offset, length, at + WORD.size)
+        if end > len(read) == AT_ONCE:
+            read += os.pread(self.descriptor, end - AT_ONCE, at + AT_ONCE)
+        if end > len(read):
+            raise self.damaged(offset, f"the end of the file at byte {self.size}")
+        return word >> LENGTH_BITS, read[WORD.size : end]
 
     def payload(self, offset: int) -> bytes:
         """Return the payload of the record at ``offset``, its parts joined."""
