@@ -139,7 +139,7 @@ def _evaluate(genuine: _Kind, impostor: _Kind, edges: Ints, drawn: Floats, fars:
         weights = genuine.weights(times)
         above = np.append(0.0, np.cumsum(weights))
         if above[-1] > 0 and sums[-1, row] > 0:
-            lost = weights @ np.interp(places, edges, sums[:, row])
+            lost = weights @ np.interp(places, edges, sums[:, row]).mean(axis=0)
             values["auc"][row] = 1.0 - lost / (above[-1] * sums[-1, row])
             for far, counts in zip(fars, accepted, strict=True):
                 values[f"tar@far={float(far)!r}"][row] = above[counts[row]] / above[-1]
@@ -184,10 +184,7 @@ def _genuine_above(genuine: _Kind, impostor: _Kind, refused: Ints) -> Ints:
     return counts
 
 
-def _places(genuine: _Kind, impostor: _Kind) -> Floats:
-    """Return the rank ``[G]`` of each genuine pair among the impostors, in the middle of those that score the same."""
+def _places(genuine: _Kind, impostor: _Kind) -> Ints:
+    """Return ``[2, G]`` how many impostor pairs score higher than each genuine pair, and how many as high or higher."""
     falling = -impostor.scores
-    middle: Floats = np.mean(
-        [np.searchsorted(falling, -genuine.scores, side=side) for side in ("left", "right")], axis=0
-    )
-    return middle
+    return np.stack([np.searchsorted(falling, -genuine.scores, side=side) for side in ("left", "right")])
