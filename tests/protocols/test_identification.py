@@ -64,8 +64,8 @@ def test_tells_apart_what_float32_cannot(above: int) -> None:
 
 def test_the_result_is_the_same_in_any_blocks() -> None:
     random = np.random.default_rng(5)
-    probes, gallery = unit(random, 50, 64), unit(random, 300, 64)
-    probe_ids, ids = random.integers(80, size=50), random.integers(100, size=300)
+    probes, gallery = unit(random, 20, 64), unit(random, 90, 64)
+    probe_ids, ids = random.integers(30, size=20), random.integers(40, size=90)
     whole = identify(probes, gallery, probe_ids, ids)
     for block in (1, 77, 1000):
         part = identify(probes, gallery, probe_ids, ids, block=block)

@@ -69,7 +69,7 @@ def _at(fpir: float, hits: Floats, others: Floats, mated: int) -> Measure:
 
 
 def cmc_curve(ranked: Ranked) -> Curve:
-    """Return the hit rate at up to 400 ranks that are even on a logarithmic axis, from 1 to that of the last mate.
+    """Return the hit rate at up to 400 ranks that are even on a logarithmic axis, from 1 to the last mate's or 10.
 
     Raises:
         UserError: there is no mated search.
@@ -77,7 +77,7 @@ def cmc_curve(ranked: Ranked) -> Curve:
     found = np.sort(ranked.rank[ranked.mated])
     if not len(found):
         raise UserError("expected searches whose identity is in the gallery, found none; a CMC needs some")
-    ranks = np.unique(np.geomspace(1, found[-1], POINTS).round().astype(np.int64))
+    ranks = np.unique(np.geomspace(1, max(found[-1], 10), POINTS).round().astype(np.int64))
     return Curve("cmc", ranks.astype(np.float64), np.searchsorted(found, ranks, side="right") / len(found))
 
 

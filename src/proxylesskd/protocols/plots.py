@@ -60,7 +60,8 @@ def curves_svg(curves: Mapping[str, Curve], title: str = "") -> str:
     for look, (name, curve) in zip(looks(), curves.items(), strict=False):
         shown = _shown(curve)
         style = "steps-mid" if kind == "density" else "steps-post"
-        axes.plot(shown.x, shown.y, label=plain(name), drawstyle=style, linewidth=1.8, **look)
+        lone = {"marker": "o"} if len(shown.x) == 1 else {}
+        axes.plot(shown.x, shown.y, label=plain(name), drawstyle=style, linewidth=1.8, **look, **lone)
     axes.set(xlabel=LABELS[kind][0], ylabel=LABELS[kind][1])
     if kind != "density":
         axes.set_xscale("log")

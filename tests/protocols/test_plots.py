@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib.axes
+import numpy as np
+import pytest
+
+from proxylesskd.protocols import plots
+from proxylesskd.protocols.outcome import Curve, Outcome
+from proxylesskd.protocols.plots import curves_svg, draw, draw_together
+
+Line = tuple[list[float], list[float], str, str, str]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
+    """Every line that matplotlib is given, with its label and, once it is drawn, the scales of its axes."""
+    lines: list[Line] = []
+    legend, plot = matplotlib.axes.Axes.legend, matplotlib.axes.Axes.plot
+    held: list[tuple[list[float], list[float], str]] = []
+
+    def spy_plot(self: matplotlib.axes.Axes, x, y, **look: str) -> object:  # type: ignore[no-untyped-def] # noqa: ANN001
+        held.append((list(x), list(y), look["label"]))
+        return plot(self, x, y, **look)
+
+    def spy_legend(self: matplotlib.axes.Axes, **look: object) -> object:
+        lines.extend((*line, self.get_xscale(), self.get_yscale()) for line in held)
+        held.clear()
+        return legend(self, **look)
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "plot", spy_plot)
+    monkeypatch.setattr(matplotlib.axes.Axes, "legend", spy_legend)
+    return lines
+
+
+def outcome(model: str, modes: tuple[str, ...] = ("single",)) -> Outcome:
+    x = np.array([0.0, 0.01, 0.1, 1.0])
+    curves = {
+        "ROC": Curve("roc", x, np.array([0.0, 0.5, 0.9, 1.0])),
+        "DET": Curve("det", x, np.array([1.0, 0.5, 0.1, 0.0])),
+        "CMC": Curve("cmc", np.array([1.0]), np.array([1.0])),
+        "genuine scores": Curve("density", np.array([-0.5, 0.0, 0.5, 0.7]), np.array([0.0, 0.0, 1.0, 0.0])),
+        "impostor scores": Curve("density", x, np.zeros(4)),
+    }
+    return Outcome("a protocol", model, "teacher", {}, {}, dict.fromkeys(modes, curves))
+
+
+def test_every_kind_has_its_picture_and_axes(tmp_path: Path, drawn: list[Line]) -> None:
+    paths = draw(outcome("student"), tmp_path / "new")
+    assert [path.name for path in paths] == ["roc.svg", "det.svg", "cmc.svg", "scores.svg"]
+    assert all(ElementTree.parse(path).getroot().tag.endswith("svg") for path in paths)
+    roc, det, cmc, genuine, impostor = drawn
+    assert roc == ([0.01, 0.1, 1.0], [0.5, 0.9, 1.0], "student", "log", "linear")
+    assert det == ([0.01, 0.1], [0.5, 0.1], "student", "log", "log")
+    assert cmc == ([1.0], [1.0], "student", "log", "linear")
+    assert genuine == ([0.0, 0.5, 0.7], [0.0, 1.0, 0.0], "student, genuine scores", "linear", "linear")
+    assert impostor[0] == []
+
+
+def test_outcomes_are_told_apart(tmp_path: Path, drawn: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "to_svg", lambda _: "")
+    draw_together({"a": outcome("a", ("single", "cross")), "b": outcome("b")}, tmp_path)
+    assert [line[2] for line in drawn][:3] == ["a, single-model", "a, cross-model", "b, single-model"]
+    assert "a, cross-model, genuine scores" in [line[2] for line in drawn]
+
+
+def test_equal_curves_give_equal_text_and_nothing_gives_none(tmp_path: Path) -> None:
+    curves = dict(outcome("a").curves["single"])
+    assert curves_svg({"a": curves["DET"]}, "t") == curves_svg({"a": curves["DET"]}, "t")
+    assert draw(Outcome("p", "m", None, {}, {}), tmp_path) == []
