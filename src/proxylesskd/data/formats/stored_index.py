@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def store_index(files: Sequence[Path], arrays: Arrays) -> Path | None:
             save_file(dict(arrays), fresh, metadata={"signature": signature})
             fresh.replace(place)
         except (SafetensorError, OSError):  # a place where nobody may write, or a full disk: the next run walks again
-            fresh.unlink(missing_ok=True)
+            with suppress(OSError):
+                fresh.unlink()
             continue
         return place
     return None
