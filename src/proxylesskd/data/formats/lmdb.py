@@ -7,7 +7,6 @@ encoded image number n at the key ``n`` in nine digits. Read as well: ``image-00
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from proxylesskd.data.formats.folder import MAX_IMAGE_BYTES
 from proxylesskd.data.formats.lmdb_file import Entries, LmdbFile
+from proxylesskd.data.formats.name_list import pack_names, unpack_names
 from proxylesskd.data.formats.resumable import Ints, Item, Point, Progress, write_set
 from proxylesskd.data.formats.written import Written
 from proxylesskd.data.source import Source
@@ -103,13 +103,10 @@ def _our_layout(file: LmdbFile, entries: Entries) -> Layout:
     text = np.frombuffer(entries.text, dtype=np.uint8)[len(b"".join(OURS)) :]
     if file.value(entries, OURS.index(SET)) != TOLD or len(text) != DIGITS * count or not _counts_up(text):
         raise file.damaged("another version of the format or keys that do not count up")
-    labels = np.frombuffer(file.value(entries, OURS.index(LABELS)), dtype="<i4").astype(np.int64)
-    try:
-        identities = json.loads(file.value(entries, OURS.index(IDENTITIES)))
-        whole = isinstance(identities, list) and all(isinstance(name, str) and name for name in identities)
-    except (ValueError, RecursionError):
-        whole = False
-    if not whole or not count or len(labels) != count or labels.min() < 0 or labels.max() >= len(identities):
+    identities = unpack_names(file.value(entries, OURS.index(IDENTITIES)))
+    told = file.value(entries, OURS.index(LABELS))
+    labels = np.frombuffer(told, dtype="<i4", count=len(told) // 4).astype(np.int64)
+    if not identities or len(told) != 4 * count or not count or labels.min() < 0 or labels.max() >= len(identities):
         raise file.damaged("labels or names that do not fit its images")
     return range(len(OURS), len(OURS) + count), identities, labels, []
 
@@ -239,7 +236,7 @@ class _LmdbSink:
     def finish(self, labels: Ints) -> None:
         used, compact = np.unique(labels, return_inverse=True)  # [C], [M]
         told = {
-            IDENTITIES: json.dumps([self._names[label] for label in used]).encode(),
+            IDENTITIES: pack_names([self._names[label] for label in used]),
             LABELS: compact.astype("<i4").tobytes(),
             SET: TOLD,
         }

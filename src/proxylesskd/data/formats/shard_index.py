@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proxylesskd.data.formats.folder import IMAGE_SUFFIXES
+from proxylesskd.data.formats.name_list import pack_names, unpack_names
 from proxylesskd.data.formats.stored_index import load_index, store_index
 from proxylesskd.data.formats.tar_file import Member, TarFile
 from proxylesskd.errors import UserError
@@ -63,7 +64,7 @@ def read_index(shards: Sequence[Path]) -> ShardIndex:
     index = None if stored is None else _restored(stored, len(shards))
     if index is None:
         index = _built(shards)
-        names = np.frombuffer(json.dumps(index.identities).encode(), dtype=np.uint8)
+        names = np.frombuffer(pack_names(index.identities), dtype=np.uint8)
         store_index(shards, {name: getattr(index, name) for name in COLUMNS} | {"identities": names})
     return index
 
@@ -75,14 +76,14 @@ def _restored(stored: dict[str, npt.NDArray[Any]], shards: int) -> ShardIndex | 
     columns = {name: stored[name] for name in COLUMNS}
     if any(column.ndim != 1 or column.dtype != np.int64 or (column < 0).any() for column in columns.values()):
         return None
-    try:
-        identities = json.loads(stored["identities"].tobytes())
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(identities, list) or not all(isinstance(name, str) for name in identities):
-        return None
-    labels, shard = stored["labels"].astype(np.int64), stored["shard"].astype(np.int64)
-    if not len(labels) or not np.array_equal(np.unique(labels), np.arange(len(identities))) or shard.max() >= shards:
+    identities = unpack_names(stored["identities"].tobytes())
+    labels, shard = stored["labels"], stored["shard"]
+    if (
+        identities is None
+        or not len(labels)
+        or not np.array_equal(np.unique(labels), np.arange(len(identities)))
+        or shard.max() >= shards
+    ):
         return None
     return ShardIndex(identities=identities, **{name: columns[name].astype(np.int64) for name in COLUMNS})
 
