@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from proxylesskd.data.formats import folder as module
-from proxylesskd.data.formats.folder import FolderSource
+from proxylesskd.data.formats.folder import FolderSource, image_suffix, write_folder
+from proxylesskd.data.formats.written import Written
 from proxylesskd.data.source import open_source
 from proxylesskd.errors import CorruptImageError, UserError
+from tests.faces import MemorySource, write_faces
 
 
 def lay_out(root: Path, *paths: str) -> Path:
@@ -95,3 +97,41 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
         file.truncate(module.MAX_IMAGE_BYTES + 1)
     with pytest.raises(CorruptImageError, match="below 64 MiB"):
         source.read(0)
+
+
+def test_a_folder_is_written_and_read_back(tmp_path: Path) -> None:
+    faces = MemorySource(4, 3)
+    faces.identities = ["b", "a/../x", "10", "9"]
+    assert write_folder(faces, tmp_path / "out") == Written(12, {})
+    back = FolderSource(tmp_path / "out")
+    assert list(back.identities) == faces.identities
+    assert [back.read(i) for i in range(12)] == [faces.read(i) for i in range(12)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    assert (tmp_path / "out" / "b" / "002.jpg").read_bytes() == faces.read(2)[0]
+    assert back.name(3) == "a%2F..%2Fx/000.jpg"
+    assert (tmp_path / "out" / back.name(3)).is_file()
+
+
+def test_suffixes_by_content_and_gaps_where_an_image_is_corrupt(tmp_path: Path) -> None:
+    source = FolderSource(write_faces(tmp_path / "in", 2, 3))
+    (tmp_path / "in/id-000/001.jpg").unlink()
+    (tmp_path / "in/id-000/002.jpg").write_bytes(b"\x89PNG and so on")
+    for name in ("000", "001", "002"):
+        (tmp_path / "in/id-001" / f"{name}.jpg").unlink()
+    written = write_folder(source, tmp_path / "out")
+    assert written.images == 2
+    assert set(written.skipped) == {1, 3, 4, 5}
+    assert written.skipped[1].startswith("id-000/001.jpg: expected a readable image file")
+    assert sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")) == [
+        "id-000/000.jpg",
+        "id-000/002.png",
+    ]
+    assert FolderSource(tmp_path / "out").identities == ["id-000"]
+
+
+@pytest.mark.parametrize(
+    ("start", "suffix"),
+    [(b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r", ".png"), (b"BM12", ".bmp"), (b"RIFF1234WEBP", ".webp"), (b"", ".jpg")],
+)
+def test_suffixes(start: bytes, suffix: str) -> None:
+    assert image_suffix(start) == suffix

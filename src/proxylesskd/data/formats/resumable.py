@@ -99,11 +99,12 @@ def fingerprint(source: Source, settings: str = "") -> str:
     """Return a digest of a source's names, labels and some of its images, and of how it is written.
 
     Raises:
-        UserError: two identities have the same name, or a name is no Unicode text.
+        UserError: two identities have the same name, or a name is empty or no Unicode text.
     """
     names = list(source.identities)
-    if len(set(names)) != len(names):
-        raise UserError(f"expected a name of its own for each identity, found {len(names) - len(set(names))} twice")
+    if len(set(names)) != len(names) or "" in names:
+        found = "one without" if "" in names else f"{len(names) - len(set(names))} twice"
+        raise UserError(f"expected a name of its own for each identity, found {found}; rename them")
     digest = hashlib.sha256(settings.encode())
     try:
         digest.update(json.dumps(names, ensure_ascii=False).encode())
@@ -137,6 +138,8 @@ def read_point(path: Path, mark: str) -> Point | None:
         told: dict[str, Any] = json.loads(path.read_bytes())
         skipped = {int(index): str(why) for index, why in told["skipped"].items()}
         point = Point(int(told["done"]), skipped, [int(value) for value in told["marks"]])
+        if min(point.done, point.key, *point.marks) < 0:
+            raise ValueError("numbers below 0")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
