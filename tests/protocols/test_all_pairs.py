@@ -63,3 +63,9 @@ def test_a_list_a_source_and_its_uri_are_one_set(folder: Path, tmp_path: Path) -
 def test_refuses_rates_that_are_none(folder: Path) -> None:
     with pytest.raises(UserError, match="found 2"):
         evaluate_all_pairs(Blind(), str(folder), fars=(0.1, 2.0))
+
+
+def test_refuses_an_image_that_would_find_itself(folder: Path, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "set.csv", "path,identity", [(name_of(0, 0), "a"), (name_of(0, 0), "a")])
+    with pytest.raises(UserError, match=r"every image once, found 'id-000/0\.png' again"):
+        evaluate_all_pairs(Blind(), path, root=folder)

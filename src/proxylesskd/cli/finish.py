@@ -1,4 +1,4 @@
-"""Verbs for what is trained: evaluate, export, report, and the demo of everything."""
+"""Verbs for what is trained: export, report, and the demo of everything."""
 
 from __future__ import annotations
 
@@ -9,46 +9,6 @@ import typer
 
 from proxylesskd.cli.app import app
 from proxylesskd.cli.options import Out, Overrides, Quiet, Seed
-
-
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Run folder, weights or ONNX of the probe model.")],
-    verification: Annotated[str, typer.Argument(metavar="PAIRS", help="InsightFace .bin, LFW pairs.txt or CSV.")],
-    gallery: Annotated[
-        list[str] | None, typer.Option(help="Model that made the gallery: the teacher. Twice for two in one space.")
-    ] = None,
-    classifier: Annotated[
-        Path | None,
-        typer.Option("--classifier", "-c", help="Holds the gallery's projection."),
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the images of a pair list.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; the model's run folder unless told.")] = None,
-    flip: Annotated[bool, typer.Option(help="Add the embedding of the mirror image.")] = False,
-    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Verify pairs, single-model and, with --gallery, across models: JSON, table, SVG and the most wrong pairs."""
-    from rich.console import Console
-
-    from proxylesskd.data.pairs import read_pairs
-    from proxylesskd.finish import evaluate_into, gallery_of
-
-    folder = out or (Path(model) if Path(model).is_dir() else Path("evaluation"))
-    result = evaluate_into(
-        folder,
-        model,
-        read_pairs(verification, root),
-        gallery=gallery_of(gallery or []),
-        projection=classifier,
-        flip=flip,
-        replicates=replicates,
-        seed=seed,
-        progress=not quiet,
-    )
-    Console().print(result.table())
-    typer.echo(f"numbers and pictures: {folder}")
 
 
 @app.command()

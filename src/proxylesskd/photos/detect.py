@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from proxylesskd.errors import UserError
+from proxylesskd.errors import CorruptImageError, UserError
 from proxylesskd.photos.faces import NO_FACES, Faces
 from proxylesskd.photos.transform import Pixels, Points, require_opencv
 
@@ -68,11 +68,17 @@ class YuNet:
         self._try_out()
 
     def __call__(self, pixels: Pixels) -> Faces:
-        """Return the faces of a photo ``[H, W, 3] uint8 RGB``, surest first."""
-        for side in sides_for(max(pixels.shape[:2])):
-            if len(faces := self._look(pixels, side)):
-                return faces
-        return NO_FACES
+        """Return the faces of a photo ``[H, W, 3] uint8 RGB``, surest first.
+
+        Raises:
+            CorruptImageError: OpenCV refuses the photo.
+        """
+        try:
+            looks = (self._look(pixels, side) for side in sides_for(max(pixels.shape[:2])))
+            return next((faces for faces in looks if len(faces)), NO_FACES)
+        except self._cv2.error as error:
+            found = f"found {pixels.shape[1]}x{pixels.shape[0]} pixels ({_short(error)})"
+            raise CorruptImageError(f"expected a photo that the detector can take, {found}") from error
 
     def _look(self, pixels: Pixels, side: int) -> Faces:
         """Look once, the photo brought to this longest side."""

@@ -56,9 +56,9 @@ def labelled(where: Labelled | Source | Path | str, root: Path | str | None = No
 
 
 def _listed(path: Path, root: Path | str | None) -> Labelled:
-    rows = read_rows(path, COLUMNS)
-    identities = np.unique([row["identity"] for row in rows], return_inverse=True)[1].astype(np.int64)
-    images = listed_images(path.parent if root is None else Path(root), [row["path"] for row in rows])
+    names, who = zip(*read_rows(path, COLUMNS), strict=True)
+    identities = np.unique(who, return_inverse=True)[1].astype(np.int64)
+    images = listed_images(path.parent if root is None else Path(root), names)
     return Labelled(path.stem, images, identities)
 
 

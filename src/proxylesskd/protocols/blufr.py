@@ -110,17 +110,15 @@ def read_trials(path: Path | str, root: Path | str | None = None) -> tuple[Label
     """
     path = Path(path)
     rows = read_rows(path, COLUMNS)
-    names = list(dict.fromkeys(row["path"] for row in rows))
-    at = {name: number for number, name in enumerate(names)}
-    told = {(row["path"], row["identity"]) for row in rows}
-    if len(told) > len(names):
+    of = {name: identity for _, name, identity, _ in rows}
+    names = list(of)
+    if any(of[name] != identity for _, name, identity, _ in rows):
         raise UserError(f"expected one identity for each image of '{path}', found images with several")
-    of = dict(told)
-    identities = np.unique([of[name] for name in names], return_inverse=True)[1].astype(np.int64)
+    at = {name: number for number, name in enumerate(names)}
+    identities = np.unique(list(of.values()), return_inverse=True)[1].astype(np.int64)
     trials: dict[str, tuple[list[int], list[int]]] = {}
-    for row in rows:
-        role = ROLES.index(one_of(row, "role", ROLES, path))
-        trials.setdefault(row["trial"], ([], []))[role].append(at[row["path"]])
+    for number, name, _, role in rows:
+        trials.setdefault(number, ([], []))[one_of(role, ROLES, "role", path)].append(at[name])
     found = [Trial(np.array(gallery, np.int64), np.array(probes, np.int64)) for gallery, probes in trials.values()]
     for number, trial in zip(trials, found, strict=True):
         _check_trial(path, number, trial)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from proxylesskd.errors import UserError
 
 MAX_BYTES = 256 << 20
-Row = dict[str, str]
+MAX_LINES = 4_000_000
+Row = tuple[str, ...]
 
 
 def read_header(path: Path) -> tuple[str, ...]:
@@ -34,15 +36,15 @@ def read_rows(path: Path, columns: Sequence[str], filled: Sequence[str] | None =
 
     Args:
         path: the CSV.
-        columns: that it must have; others are passed over.
+        columns: wanted; others are passed over.
         filled: of these, those that may not be empty in any line; all unless given.
 
     Returns:
-        One dictionary a line, with all its columns, without spaces around values.
+        The wanted values of each line, in the order of ``columns``, without spaces around them.
 
     Raises:
-        UserError: no such file, larger than 256 MiB, a column is missing, a line is of another length or lacks a value,
-            or there is no line.
+        UserError: no such file, larger than 256 MiB or four million lines, a column is missing, a line is of another
+            length or lacks a value, or there is no line.
     """
     found = read_header(path)
     missing = [name for name in columns if name not in found]
@@ -50,33 +52,40 @@ def read_rows(path: Path, columns: Sequence[str], filled: Sequence[str] | None =
         raise UserError(f"expected the columns {','.join(columns)} in '{path}', found {','.join(found)[:80]}")
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"expected a list in '{path}', found more than {MAX_BYTES >> 20} MiB")
+    wanted = [(found.index(name), name in (filled or columns)) for name in columns]
     try:
-        reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        next(reader)
-        rows = [_row(path, reader.line_num, found, values, filled or columns) for values in reader if values]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(islice(_rows(path, file, len(found), wanted, found), MAX_LINES + 1))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"expected comma-separated lines of UTF-8 text in '{path}', found: {error}") from error
-    if not rows:
-        raise UserError(f"expected lines below the header of '{path}', found none")
+    if not 0 < len(rows) <= MAX_LINES:
+        told = "none" if not rows else "more"
+        raise UserError(f"expected lines below the header of '{path}', {MAX_LINES:,} at most, found {told}")
     return rows
 
 
-def _row(path: Path, line: int, columns: Sequence[str], values: Sequence[str], filled: Sequence[str]) -> Row:
-    if len(values) != len(columns):
-        raise UserError(f"expected {len(columns)} values in line {line} of '{path}', found {len(values)}")
-    row = {name: value.strip() for name, value in zip(columns, values, strict=True)}
-    empty = [name for name in filled if not row[name]]
-    if empty:
-        raise UserError(f"expected a value for {empty[0]} in line {line} of '{path}', found none")
-    return row
+def _rows(
+    path: Path, file: Iterable[str], width: int, wanted: Sequence[tuple[int, bool]], names: Sequence[str]
+) -> Iterator[Row]:
+    reader = csv.reader(file)
+    next(reader)
+    for values in filter(None, reader):
+        if len(values) != width:
+            raise UserError(f"expected {width} values in line {reader.line_num} of '{path}', found {len(values)}")
+        # Interned, for a few identities and roles stand in millions of lines.
+        row = tuple(sys.intern(values[column].strip()) for column, _ in wanted)
+        if not all(value or not needed for value, (_, needed) in zip(row, wanted, strict=True)):
+            empty = next(names[column] for column, needed in wanted if needed and not values[column].strip())
+            raise UserError(f"expected a value for {empty} in line {reader.line_num} of '{path}', found none")
+        yield row
 
 
-def one_of(row: Row, column: str, known: Sequence[str], path: Path) -> str:
-    """Return the value of a column that has few.
+def one_of(value: str, known: Sequence[str], column: str, path: Path) -> int:
+    """Return the position of a value in a column that has few.
 
     Raises:
         UserError: it is another.
     """
-    if row[column] not in known:
-        raise UserError(f"expected {column} {', '.join(known)} in '{path}', found '{row[column]}' for '{row['path']}'")
-    return row[column]
+    if value not in known:
+        raise UserError(f"expected {column} {', '.join(known)} in '{path}', found '{value[:80]}'")
+    return known.index(value)

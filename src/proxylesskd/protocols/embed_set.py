@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,8 +79,11 @@ def listed_images(root: Path, names: Sequence[str]) -> Images:
     """Take images by their paths below a folder.
 
     Raises:
-        UserError: some are missing.
+        UserError: one stands there twice, for it would find itself, or some are missing.
     """
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise UserError(f"expected every image once, found '{twice}' again; it would find itself")
     missing = [name for name in names if not (root / name).is_file()]
     if missing:
         raise UserError(

@@ -77,7 +77,7 @@ def _folder(folder: Path) -> Grouped:
 
 
 def _list(path: Path, root: Path | str | None) -> Grouped:
-    group = np.array([row["group"] for row in read_rows(path, COLUMNS)])
+    group = np.array([row[-1] for row in read_rows(path, COLUMNS)])
     pairs = read_pairs(path, root)
     names = [str(name) for name in np.unique(group)]
     return Grouped(path.stem, {name: lambda n=name: _part(pairs, group == n) for name in names}, shared=True)  # type: ignore[misc]

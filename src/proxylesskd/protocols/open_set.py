@@ -8,7 +8,6 @@ CVPR 2016).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,27 +81,23 @@ def read_open_set(path: Path | str, root: Path | str | None = None) -> OpenSet:
             enrolled or searched identity, or images are missing.
     """
     path = Path(path)
-    rows = read_rows(path, COLUMNS, filled=("path", "role"))
-    role = np.array([ROLES.index(one_of(row, "role", ROLES, path)) for row in rows])
-    named = [row["identity"] or f"\0{number}" for number, row in enumerate(rows)]
+    names, who, roles = zip(*read_rows(path, COLUMNS, filled=("path", "role")), strict=True)
+    role = np.array([one_of(name, ROLES, "role", path) for name in roles])
+    named = [name or f"\0{number}" for number, name in enumerate(who)]
     identities = np.unique(named, return_inverse=True)[1].astype(np.int64)
-    names = [row["path"] for row in rows]
-    _check(path, names, identities, role, [bool(row["identity"]) for row in rows])
+    _check(path, names, identities, role, who)
     return OpenSet(path.stem, listed_images(path.parent if root is None else Path(root), names), identities, role)
 
 
-def _check(path: Path, names: Sequence[str], identities: Ints, role: Ints, named: Sequence[bool]) -> None:
+def _check(path: Path, names: Sequence[str], identities: Ints, role: Ints, who: Sequence[str]) -> None:
     for number, wanted in enumerate((GALLERY, PROBE)):
         if not (role == number).any():
             raise UserError(f"expected images in the role {wanted} in '{path}', found none")
-    nameless = [name for name, known, part in zip(names, named, role, strict=True) if not known and part != 2]
+    nameless = [name for name, known, part in zip(names, who, role, strict=True) if not known and part != 2]
     if nameless:
         raise UserError(
             f"expected an identity for every gallery and probe image of '{path}', found none: {nameless[0]}"
         )
-    twice, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise UserError(f"expected every image once in '{path}', found '{twice}' again; it would find itself")
     both = np.isin(identities, identities[role != 2]) & (role == 2)
     if both.any():
         raise UserError(

@@ -112,6 +112,32 @@ def test_names_as_text_are_sorted(tmp_path: Path, text: Any, image: Any) -> None
     assert_reads(source, images(230), who)
 
 
+def test_words_that_no_row_uses_are_no_identities(tmp_path: Path) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array([3, 1, 3], pa.int32()), ["a", "b", "c", "d"])
+    pq.write_table(pa.table({"image": [b"x"] * 3, "who": words}), tmp_path / "f.parquet")
+    source = ParquetSource(str(tmp_path / "f.parquet"))
+    assert source.identities == ["b", "d"]
+    assert source.labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int32(), pa.int64(), pa.string()])
+@pytest.mark.parametrize("dictionary", [False, True])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_labels_of_every_type_in_many_pages(tmp_path: Path, kind: Any, dictionary: bool, version: str) -> None:
+    numbers = np.repeat(np.random.default_rng(8).integers(0, 100, 300), np.random.default_rng(9).integers(1, 20, 300))
+    labels = [f"p{n:03d}" if kind == pa.string() else n for n in numbers.tolist()]
+    table = pa.table({"image": [b"x"] * len(labels), "label": pa.array(labels, kind)})
+    options = {
+        "use_dictionary": dictionary,
+        "data_page_version": version,
+        "data_page_size": 500,
+        "write_batch_size": 64,
+    }
+    pq.write_table(table, tmp_path / "f.parquet", row_group_size=1100, **options)
+    source = ParquetSource(str(tmp_path / "f.parquet"))
+    assert [source.identities[label] for label in source.labels] == [str(label) for label in labels]
+
+
 def test_columns_are_chosen_by_type_by_mark_or_by_the_user(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     columns = {"a": [b"A0", b"A1"], "b": [b"B0", b"B1"], "age": [30, 40], "who": ["x", "y"]}
@@ -147,7 +173,7 @@ def test_rows_without_bytes_are_corrupt_images_and_files_without_any_are_refused
         with pytest.raises(CorruptImageError, match=f"bytes of an image in f.parquet:{index}, found none"):
             source.read(index)
     pq.write_table(pa.table({"image": rows[1:], "label": [0, 0]}, schema=schema), path)
-    with pytest.raises(UserError, match=r"found none in 'image.bytes', perhaps paths alone"):
+    with pytest.raises(UserError, match=r"found none in 'image', perhaps paths alone"):
         ParquetSource(str(path))
 
 
@@ -165,13 +191,13 @@ def write_raw(path: Path, labels: Any, names: list[str] | None = None, **options
         ([0, -1], None, "labels from 0 to 2147483647 .* found -1"),
         ([0, 2], ["a", "b"], "labels from 0 to 1 in .* found 2"),
         ([0, -1], ["a", "b"], "found -1"),
-        ([0, None], None, "a label in every row of .* found 1 without"),
-        (["a", None], None, "a label in every row of .* found 1 without"),
-        (["a", ""], None, "names as labels in .* found ''"),
-        (["a", "b" * 2000], None, "names as labels"),
+        ([0, None], None, "a label in every row of .* found 1 rows without"),
+        (["a", None], None, "a label in every row of .* found 1 rows without"),
+        (["a", ""], None, "names as labels in .* found one of 0 bytes"),
+        (["a", "b" * 5000], None, "names as labels in .* found one of 5000 bytes"),
         ([0, 1], ["a", "a"], "each name of a label once"),
         ([0, 1], ["a", ""], "a list of names for the labels"),
-        (pa.array([1, 2**63], pa.uint64()), None, "expected a whole Parquet file"),
+        (pa.array([1, 2**63], pa.uint64()), None, "labels from 0 to"),
         (pa.array([], pa.int64()), None, "expected images in .* found none"),
     ],
 )
@@ -191,7 +217,7 @@ def test_metadata_that_says_nothing_is_passed_over(tmp_path: Path, told: str) ->
 def test_refuses_files_that_disagree(tmp_path: Path) -> None:
     hub_file(tmp_path / "0.parquet", [0, 1], ["a", "b"])
     hub_file(tmp_path / "1.parquet", [0, 1], ["b", "a"])
-    with pytest.raises(UserError, match=r"names of labels in .*1.parquet' as in the files before it"):
+    with pytest.raises(UserError, match=r"labels in .*1.parquet' as in the files before it"):
         ParquetSource(str(tmp_path))
     write_raw(tmp_path / "1.parquet", ["a", "b"])
     with pytest.raises(UserError, match="as in the files before it"):
@@ -214,6 +240,11 @@ def test_refuses_what_is_stored_in_an_unknown_way(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="found DELTA_LENGTH_BYTE_ARRAY; rewrite it"):
         ParquetSource(str(coded))
+    delta = write_raw(
+        tmp_path / "f.parquet", [0, 1], use_dictionary=False, column_encoding={"label": "DELTA_BINARY_PACKED"}
+    )
+    with pytest.raises(UserError, match=r"expected label stored plain .* found DELTA_BINARY_PACKED; rewrite it"):
+        ParquetSource(str(delta))
     (tmp_path / "f.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     with pytest.raises(UserError, match="expected a whole Parquet file at"):
         ParquetSource(str(coded))
@@ -227,9 +258,14 @@ def test_refuses_rows_beyond_all_bytes(tmp_path: Path) -> None:
 
 
 def test_says_how_to_get_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_raw(tmp_path / "f.parquet", [0, 1], compression="zstd")
+    write_raw(tmp_path / "g.parquet", [0, 1], compression="gzip")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert ParquetSource(str(tmp_path / "g.parquet")).read(1) == (b"x", 1)
     with pytest.raises(UserError, match=r"pip install 'proxylesskd\[parquet\]'"):
-        ParquetSource(str(tmp_path))
+        ParquetSource(str(tmp_path / "f.parquet"))
+    with pytest.raises(UserError, match=r"writing Parquet needs the package 'pyarrow'"):
+        write_parquet(MemorySource(1, 1), tmp_path / "out")
 
 
 def test_writes_what_pyarrow_reads_in_the_layout_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

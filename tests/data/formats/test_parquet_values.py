@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from proxylesskd.data.formats import parquet_values
+from proxylesskd.data.formats.parquet_decode import hybrid, plain
 from proxylesskd.data.formats.parquet_file import Labels, open_part
-from proxylesskd.data.formats.parquet_values import BytesColumn, hybrid, plain
+from proxylesskd.data.formats.parquet_values import BytesColumn
 from proxylesskd.data.formats.thrift import CutOff, Damaged
 from proxylesskd.errors import CorruptImageError
 
@@ -126,7 +127,7 @@ def test_damaged_pages_are_corrupt_images(tmp_path: Path) -> None:
     data[start : start + 400] = bytes(range(200)) * 2
     path.write_bytes(data)
     assert opened.read(0, 5) == values[5]
-    with pytest.raises(CorruptImageError, match=f"page of images in .* at byte {start}"):
+    with pytest.raises(CorruptImageError, match=f"page of values in .* at byte {start}"):
         opened.read(1, 5)
     path.unlink()
     with pytest.raises(CorruptImageError, match="No such file"):

@@ -88,9 +88,9 @@ WHOLE = part(0, head(0, 1.0) + b"image")
     ("data", "offset", "found"),
     [
         (WHOLE, 4, "no RecordIO magic at byte 4"),
-        (WHOLE, 1000, "the end of the file"),
+        (WHOLE, 1000, "a file of 40 bytes"),
         (WHOLE[:-5], 0, "the end of the file at byte 35"),
-        (b"", 0, "the end of the file"),
+        (b"", 0, "a file of 0 bytes"),
         (part(0, b"short"), 0, "5 bytes, too few for its header"),
         (part(0, head(9, 0.0) + b"abcd"), 0, "counts 9 labels"),
         (part(0, head(2**32 - 1, 0.0) + b"abcd"), 0, "counts 4294967295 labels"),

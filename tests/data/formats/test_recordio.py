@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from proxylesskd.data.formats import recordio
 from proxylesskd.data.formats.folder import FolderSource
+from proxylesskd.data.formats.record_file import pack
 from proxylesskd.data.formats.recordio import RecordSource, write_record
+from proxylesskd.data.formats.stored_index import store_index
 from proxylesskd.data.source import open_source
 from proxylesskd.errors import CorruptImageError, UserError
 from tests.faces import write_faces
@@ -255,3 +258,101 @@ def test_damaged_sets_raise_nothing_else(tmp_path_factory: pytest.TempPathFactor
     except UserError:
         return
     assert all(0 <= label < len(source.identities) for _, label in found)
+
+
+def test_a_set_without_an_index(tmp_path: Path) -> None:
+    root = write(tmp_path / "s", SET, text="11,112,112")
+    (root / "train.idx").unlink()
+    for _ in range(2):  # walked through, then from what is kept
+        source = RecordSource(root)
+        assert list(source.identities) == ["4", "10"]
+        assert [source.read(i) for i in range(5)] == list(zip(IMAGES, [0, 0, 1, 1, 1], strict=True))
+        assert source.name(2) == "record 3"
+
+
+def test_where_the_records_lie_is_kept_and_found_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write(tmp_path / "s", SET)
+    (root / "train.idx").unlink()
+    RecordSource(root)
+    monkeypatch.setattr(recordio.RecordFile, "scan", lambda _: pytest.fail("walked again"))
+    assert len(RecordSource(root)) == 5
+    kept = next(root.glob(".proxylesskd-index-*"))
+    store_index([root / "train.rec"], {"keys": np.arange(2), "offsets": np.array([-8, 0]), "numbers": np.zeros(2)})
+    monkeypatch.undo()
+    assert len(RecordSource(root)) == 5  # an offset before the file is no offset
+    store_index([root / "train.rec"], {"keys": np.arange(2)})
+    assert len(RecordSource(root)) == 5
+    kept.write_bytes(b"\xff" * 50)
+    assert len(RecordSource(root)) == 5
+
+
+def test_shuffled_for_dali_without_an_index(tmp_path: Path) -> None:
+    """Images alone, their labels as lists, keys in any order."""
+    labels = [[2, 0.5], [0, 1], [2, 0], [5, 1], [0, 0]]
+    records = [record(label, image) for label, image in zip(labels, IMAGES, strict=True)]
+    root = write(tmp_path / "s", records, keys=[3, 5, 1, 4, 2])
+    by_key = RecordSource(root)
+    assert [by_key.name(i) for i in range(5)] == [f"record {k}" for k in (1, 2, 3, 4, 5)]
+    assert [by_key.read(i)[0] for i in range(5)] == [IMAGES[i] for i in (2, 4, 0, 3, 1)]
+    (root / "train.idx").unlink()
+    by_place = RecordSource(root)
+    assert by_place.identities == by_key.identities == ["0", "2", "5"]
+    assert [by_place.read(i) for i in range(5)] == list(zip(IMAGES, [1, 0, 1, 2, 0], strict=True))
+
+
+def test_records_in_parts_without_an_index(tmp_path: Path) -> None:
+    images = [b"abcd" + struct.pack("<I", MAGIC) + b"efgh", b"plain", struct.pack("<I", MAGIC) * 3]
+    (tmp_path / "any.rec").write_bytes(b"".join(pack([float(i)], i, image) for i, image in enumerate(images)))
+    source = RecordSource(tmp_path / "any.rec")
+    assert [source.read(i)[0] for i in range(3)] == images
+
+
+def test_any_file_and_a_folder_with_one(tmp_path: Path) -> None:
+    root = write(tmp_path / "s", SET)
+    (root / "train.rec").rename(root / "faces.rec")
+    (root / "train.idx").rename(root / "faces.idx")
+    for uri in (f"rec:{root}", f"rec:{root / 'faces.rec'}", str(root), str(root / "faces.rec")):
+        assert open_source(uri).read(3) == (b"four", 1)
+    (root / "more.rec").write_bytes(b"")
+    with pytest.raises(UserError, match=r"found 2 others; name one: rec:.*faces\.rec"):
+        RecordSource(root)
+    with pytest.raises(UserError, match="expected images in .* found none"):
+        RecordSource(root / "more.rec")
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (record([0], b"one")[:-4], "the end of the file"),
+        (record([0], b"one") + b"\x0a", "the end of the file"),
+        (record([0], b"one") + bytes(64), "no RecordIO magic"),
+        (struct.pack("<II", MAGIC, 2 << 29 | 4) + b"abcd", "a part of kind 2"),
+        (struct.pack("<II", MAGIC, 7 << 29 | 4) + b"abcd", "a part of kind 7"),
+        (struct.pack("<II", MAGIC, 1 << 29 | 4) + b"abcd" + record([0], b"one"), "a part of kind 0"),
+        (struct.pack("<II", MAGIC, 1 << 29 | 28) + bytes(28), "before its last part"),
+        (struct.pack("<II", MAGIC, (1 << 29) - 1) + bytes(64), "the end of the file"),
+        (struct.pack("<II", MAGIC, 0), "the end of the file"),
+    ],
+)
+def test_damaged_sets_without_an_index_are_located(tmp_path: Path, data: bytes, found: str) -> None:
+    (tmp_path / "train.rec").write_bytes(data)
+    with pytest.raises(UserError, match=rf"at byte \d+, found .*{found}"):
+        RecordSource(tmp_path)
+
+
+def test_other_processes_read_the_same(tmp_path: Path) -> None:
+    source = RecordSource(write(tmp_path / "s", SET))
+    again = pickle.loads(pickle.dumps(source))
+    assert [again.read(i) for i in range(5)] == [source.read(i) for i in range(5)]
+
+
+def test_corrupt_images_leave_a_sound_set(tmp_path: Path) -> None:
+    records = insightface([(1, 3), (3, 6)], [4, 4, 10, 10, 10], IMAGES)
+    records[4] = b"\xee" * len(records[4])
+    written = write_record(RecordSource(write(tmp_path / "s", records)), tmp_path / "out")
+    assert written.images == 4
+    assert list(written.skipped) == [3]
+    back = RecordSource(tmp_path / "out")
+    assert [back.read(i)[0] for i in range(4)] == [b"one", b"two!", b"three", b"five"]
+    (tmp_path / "out" / "train.idx").unlink()
+    assert RecordSource(tmp_path / "out").labels.tolist() == back.labels.tolist() == [0, 0, 1, 1]

@@ -82,11 +82,10 @@ class ParquetSource:
 
     Raises:
         UserError: no files, damaged ones, columns that are missing or ambiguous, labels that are null or negative,
-            files that disagree, or ``pyarrow`` is missing.
+            files that disagree, or compressed in a way that needs ``pyarrow`` where that is missing.
     """
 
     def __init__(self, where: str, image: str | None = None, label: str | None = None) -> None:
-        _need_pyarrow("reading Parquet")
         self._files = parquet_files(where)
         names = [file.name for file in self._files]
         self._names = names if len(set(names)) == len(names) else [str(file) for file in self._files]

@@ -17,26 +17,26 @@ from proxylesskd.errors import CorruptImageError
 
 Ints = npt.NDArray[np.int64]
 MAX_PAGE_BYTES = 128 << 20
-MAX_PAGE_VALUES = 1 << 20
+MAX_WORDS = 1 << 22
 # What one Page takes in memory, its numbers and its place in a list counted.
 PAGE_OBJECT_BYTES = 400
 HEADER_BYTES, MAX_HEADER_BYTES = 512, 16 << 20
 DATA, INDEX, DICTIONARY, DATA_V2 = range(4)
 MAX_ENCODING = 9
-ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+PLAIN, POINTERS = 0, (2, 8)
 CODECS = {
     "UNCOMPRESSED": "",
     "SNAPPY": "snappy",
     "GZIP": "gzip",
     "BROTLI": "brotli",
     "ZSTD": "zstd",
-    "LZ4": "lz4_raw",
+    "LZ4_RAW": "lz4_raw",
 }
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The image column of one row group.
+    """A column of one row group.
 
     Attributes:
         path: file.
@@ -45,6 +45,7 @@ class Chunk:
         rows: number of rows.
         codec: key of ``CODECS``.
         levels: largest definition level: 0 where no value can be null.
+        stored: Parquet's type of its values.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Chunk:
     rows: int
     codec: str
     levels: int
+    stored: int
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def take(path: Path, start: int, count: int) -> bytes:
 def damaged(path: Path, at: int, found: str) -> CorruptImageError:
     """Return the error that says what stands at byte ``at`` in place of a page."""
     return CorruptImageError(
-        f"expected a page of images in '{path}' at byte {at}, found {found}; copy or fetch the file again"
+        f"expected a page of values in '{path}' at byte {at}, found {found}; copy or fetch the file again"
     )
 
 
@@ -139,7 +141,7 @@ def _whole(fields: thrift.Struct, number: int, limit: int) -> int:
     return value
 
 
-def _page(fields: thrift.Struct, start: int) -> Page:
+def _page(fields: thrift.Struct, start: int, rows: int) -> Page:
     kind, size, stored = (
         _whole(fields, 1, DATA_V2),
         _whole(fields, 2, MAX_PAGE_BYTES),
@@ -150,12 +152,12 @@ def _page(fields: thrift.Struct, start: int) -> Page:
     inner = fields.get({DATA: 5, DICTIONARY: 7, DATA_V2: 8}[kind])
     if not isinstance(inner, dict):
         raise thrift.Damaged("a page header without its second half")
-    values = _whole(inner, 1, MAX_PAGE_VALUES)
+    values = _whole(inner, 1, MAX_WORDS if kind == DICTIONARY else rows)
     if kind != DATA_V2:
         return Page(kind, start, stored, size, values, _whole(inner, 2, MAX_ENCODING), 0, True)
     levels = _whole(inner, 5, stored)
     if inner.get(6, 0) != 0:
-        raise thrift.Damaged("a list of images in a row")
+        raise thrift.Damaged("a list of values in a row")
     return Page(
         kind, start, stored, size, values, _whole(inner, 4, MAX_ENCODING), levels, inner.get(7, True) is not False
     )
@@ -174,7 +176,7 @@ def walk(chunk: Chunk) -> Walked:
             raise damaged(chunk.path, at, f"the end of its pages after {rows} of {chunk.rows} rows")
         fields, length = _header(chunk, at)
         try:
-            page = _page(fields, at + length)
+            page = _page(fields, at + length, chunk.rows - rows)
         except thrift.Damaged as found:
             raise damaged(chunk.path, at, str(found)) from None
         at = page.start + page.stored

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from proxylesskd.data.formats.parquet_footer import Footer, Leaf
 from proxylesskd.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 METADATA = b"huggingface"
 
@@ -19,67 +17,51 @@ class Columns:
     """What to read of a file.
 
     Attributes:
-        image: column of the images.
-        leaf: its path down to the bytes, as Parquet spells it.
-        label: column of the labels.
+        image: name of the image column.
+        label: name of the label column.
+        image_leaf: place of the images' bytes among the columns of the file.
+        label_leaf: place of the labels.
         named: labels are text, the identity's own name.
         names: what the numbers mean; None where nobody says.
     """
 
     image: str
-    leaf: str
     label: str
+    image_leaf: int
+    label_leaf: int
     named: bool
     names: tuple[str, ...] | None
 
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    import pyarrow.types as types
-
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    def like(self, other: Columns) -> bool:
+        """Return whether the labels of two files mean the same."""
+        return (self.named, self.names) == (other.named, other.names)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    import pyarrow.types as types
-
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+def _is_image(leaf: Leaf) -> bool:
+    """Return whether it is bytes, by themselves or as ``bytes`` of a struct."""
+    return leaf.kind == "bytes" and not leaf.repeated and leaf.path[1:] in ((), ("bytes",))
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    import pyarrow.types as types
-
-    return bool(types.is_integer(kind))
+def _is_label(leaf: Leaf) -> bool:
+    return leaf.kind in ("number", "text") and not leaf.repeated and len(leaf.path) == 1
 
 
-def _leaf(field: pa.Field) -> str | None:
-    """Return the path to the bytes of an image column, None for any other column."""
-    import pyarrow.types as types
-
-    if _is_bytes(field.type):
-        return str(field.name)
-    if not types.is_struct(field.type):
-        return None
-    inner = [field.type.field(i) for i in range(field.type.num_fields)]
-    return f"{field.name}.bytes" if any(f.name == "bytes" and _is_bytes(f.type) for f in inner) else None
-
-
-def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+def _features(metadata: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
     """Return what the datasets library noted about the columns, or nothing where it did not."""
     try:
-        features = json.loads((schema.metadata or {})[METADATA])["info"]["features"]
+        features = json.loads(metadata[METADATA])["info"]["features"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     if not isinstance(features, dict):
         return {}
-    return {str(name): told for name, told in features.items() if isinstance(told, dict)}
+    return {name: told for name, told in features.items() if isinstance(told, dict)}
 
 
 def _choose(what: str, option: str, asked: str | None, marked: list[str], candidates: list[str], path: str) -> str:
     """Return the column asked for, or the only one that is marked, or the only one of the right type."""
+    there = ", ".join(candidates)[:200] or "none"
     if asked is not None:
         if asked not in candidates:
-            there = ", ".join(candidates)[:200] or "none"
             raise UserError(
                 f"expected a column of {what} named '{asked}' in '{path}', found {there}{nearest(asked, candidates)}"
             )
@@ -87,9 +69,8 @@ def _choose(what: str, option: str, asked: str | None, marked: list[str], candid
     for found in (marked, candidates):
         if len(found) == 1:
             return found[0]
-    listed = ", ".join(candidates[:10])
     mend = f"; choose by ?{option}={candidates[0]}" if candidates else ""
-    raise UserError(f"expected one column of {what} in '{path}', found {listed[:200] or 'none'}{mend}")
+    raise UserError(f"expected one column of {what} in '{path}', found {there}{mend}")
 
 
 def _names(told: dict[str, Any], path: str) -> tuple[str, ...] | None:
@@ -103,13 +84,13 @@ def _names(told: dict[str, Any], path: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def choose_columns(schema: pa.Schema, path: str, image: str | None = None, label: str | None = None) -> Columns:
+def choose_columns(footer: Footer, path: str, image: str | None = None, label: str | None = None) -> Columns:
     """Find the columns by type: the one of images, and the one of whole numbers or text that says who it is.
 
     Where several have the type, the one that the ``datasets`` library marked as Image or ClassLabel is taken.
 
     Args:
-        schema: of the file.
+        footer: of the file.
         path: of the file, for messages.
         image: the image column, if the user says.
         label: the label column, if the user says.
@@ -117,14 +98,16 @@ def choose_columns(schema: pa.Schema, path: str, image: str | None = None, label
     Raises:
         UserError: there is none or more than one (named in the message), or the one asked for is no such column.
     """
-    features = _features(schema)
-    leaves = {field.name: leaf for field in schema if (leaf := _leaf(field))}
-    labels = {field.name: field.type for field in schema if _is_number(field.type) or _is_text(field.type)}
+    features = _features(footer.metadata)
+    images = {leaf.path[0]: place for place, leaf in enumerate(footer.leaves) if _is_image(leaf)}
+    labels = {leaf.path[0]: place for place, leaf in enumerate(footer.leaves) if _is_label(leaf)}
 
-    def marked(kind: str, among: list[str]) -> list[str]:
+    def marked(kind: str, among: dict[str, int]) -> list[str]:
         return [name for name in among if features.get(name, {}).get("_type") == kind]
 
-    chosen = _choose("images", "image", image, marked("Image", list(leaves)), list(leaves), path)
-    who = _choose("labels", "label", label, marked("ClassLabel", list(labels)), list(labels), path)
-    named = _is_text(labels[who])
-    return Columns(chosen, leaves[chosen], who, named, None if named else _names(features.get(who, {}), path))
+    photo = _choose("images", "image", image, marked("Image", images), list(images), path)
+    who = _choose("labels", "label", label, marked("ClassLabel", labels), list(labels), path)
+    named = footer.leaves[labels[who]].kind == "text"
+    return Columns(
+        photo, who, images[photo], labels[who], named, None if named else _names(features.get(who, {}), path)
+    )
