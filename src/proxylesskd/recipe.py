@@ -129,11 +129,16 @@ class Recipe:
 
     def to_toml(self) -> str:
         """Return the recipe as TOML that :func:`load_recipe` reads back unchanged."""
-        lines = [f"seed = {self.seed}"]
-        for name, section in self.to_dict().items():
-            if isinstance(section, dict):
-                lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
-        return "\n".join(lines) + "\n"
+        return as_toml(self.to_dict())
+
+
+def as_toml(tree: dict[str, Any]) -> str:
+    """Return a seed and sections of plain values as TOML."""
+    lines = [f"seed = {tree['seed']}"]
+    for name, section in tree.items():
+        if isinstance(section, dict):
+            lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
+    return "\n".join(lines) + "\n"
 
 
 def load_recipe(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
@@ -146,10 +151,19 @@ def load_recipe(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     Raises:
         UserError: the file cannot be read, a key is unknown or a value has the wrong type.
     """
-    recipe = build_recipe(_read(Path(path))) if path is not None else Recipe()
+    return laid_over(Recipe(), path, overrides)
+
+
+def laid_over(base: Section, path: str | Path | None = None, overrides: Sequence[str] = ()) -> Section:
+    """Lay a TOML file and then overrides over any dataclass of sections, as :func:`load_recipe` does.
+
+    Raises:
+        UserError: as :func:`load_recipe`.
+    """
+    base = base if path is None else _overlay(base, _read(Path(path)), "")
     for override in overrides:
-        recipe = override_recipe(recipe, override)
-    return recipe
+        base = _overlay(base, _tree(override), "")
+    return base
 
 
 def build_recipe(tree: dict[str, Any], base: Recipe | None = None) -> Recipe:
@@ -159,13 +173,17 @@ def build_recipe(tree: dict[str, Any], base: Recipe | None = None) -> Recipe:
 
 def override_recipe(recipe: Recipe, override: str) -> Recipe:
     """Apply one ``section.key=value``."""
+    return build_recipe(_tree(override), recipe)
+
+
+def _tree(override: str) -> dict[str, Any]:
     key, equals, text = override.partition("=")
     if not equals:
         raise UserError(f"expected section.key=value, found '{override}'")
     value: Any = _value(text.strip())
     for part in reversed(key.strip().split(".")):
         value = {part: value}
-    return build_recipe(value, recipe)
+    return typing.cast(dict[str, Any], value)
 
 
 def _value(text: str) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from proxylesskd.errors import UserError
 from proxylesskd.report.headline import sentence, tiles
 from proxylesskd.report.run import Run, read_run
-from proxylesskd.report.sections import sections
+from proxylesskd.report.sections import Section, sections
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -54,7 +54,20 @@ def write_comparison(folder: Path, models: Mapping[str, Path]) -> Path:
 
 
 def render(run: Run) -> str:
-    """Return the page of a run as HTML; every text from a file is escaped."""
+    """Return the page of a run as HTML."""
+    return fill(run.folder.resolve().name, "ProxylessKD report", sentence(run), tiles(run), sections(run))
+
+
+def fill(title: str, kind: str, lead: str, numbers: Sequence[Mapping[str, str]], parts: Sequence[Section]) -> str:
+    """Return a page as HTML; every text in it is escaped.
+
+    Args:
+        title: its heading.
+        kind: of report, above the heading.
+        lead: what was done, in plain words.
+        numbers: the few that matter most: name, value, detail.
+        parts: its sections, whose ids say the form of their data.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -64,12 +77,11 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    parts = sections(run)
     return environment.get_template("report.html.j2").render(
-        title=run.folder.resolve().name,
-        kind="ProxylessKD report",
-        sentence=sentence(run),
-        tiles=tiles(run),
+        title=title,
+        kind=kind,
+        sentence=lead,
+        tiles=numbers,
         sections=[section for section in parts if section.data is not None],
         absent=[section for section in parts if section.data is None and section.command],
         version=importlib.metadata.version("proxylesskd"),
