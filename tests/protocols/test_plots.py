@@ -70,3 +70,9 @@ def test_equal_curves_give_equal_text_and_nothing_gives_none(tmp_path: Path) -> 
     curves = dict(outcome("a").curves["single"])
     assert curves_svg({"a": curves["DET"]}, "t") == curves_svg({"a": curves["DET"]}, "t")
     assert draw(Outcome("p", "m", None, {}, {}), tmp_path) == []
+
+
+def test_a_curve_without_errors_says_so() -> None:
+    x = np.array([0.0, 0.1, 1.0])
+    assert "no error at any threshold" in curves_svg({"a": Curve("det", x, np.zeros(3))})
+    assert "no error" not in curves_svg({"a": Curve("det", x, np.zeros(3)), "b": Curve("det", x, x[::-1])})

@@ -33,6 +33,9 @@ def compare(
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Verification set, of identities no decision was made on.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the images of a pair list.")] = None,
+    protocols: Annotated[
+        list[str] | None, typer.Option("--protocol", help="Taken beside the pairs: ijbc:FOLDER, own:FILE.csv, ….")
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="Teaches, and makes the gallery of the cross-model mode.")] = None,
     classifier: Annotated[Path | None, typer.Option("--classifier", "-c", help="The inherited classifier.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison.")] = Path("comparison"),
@@ -77,6 +80,7 @@ def compare(
         audit=audit,
         headline=headline,
         replicates=replicates,
+        protocols=protocols or (),
         say=None if quiet else typer.echo,
     )
     _close(found)

@@ -11,6 +11,7 @@ from proxylesskd.comparison.budget import BUDGETS, FILE, equal_steps, equal_time
 from proxylesskd.comparison.cell import Task
 from proxylesskd.comparison.material import Material
 from proxylesskd.comparison.plan import Cell, plan_cells, read_students
+from proxylesskd.comparison.protocols import checked, is_taken
 from proxylesskd.comparison.state import is_finished
 from proxylesskd.comparison.workers import threads_for
 from proxylesskd.errors import UserError, nearest
@@ -32,6 +33,7 @@ class Asked:
         pairs: path of the verification set.
         root: folder of its images, or None.
         budget: ``steps`` or ``time``.
+        protocols: that every cell takes beside the pairs.
     """
 
     out: Path
@@ -42,6 +44,7 @@ class Asked:
     pairs: Path
     root: Path | None
     budget: str
+    protocols: Sequence[str] = ()
 
     def gallery_of(self, cell: Cell) -> str:
         """Return the path of the gallery for a cell, or nothing where its student has another dimension."""
@@ -49,8 +52,13 @@ class Asked:
 
     def finished(self, cell: Cell) -> bool:
         """Say whether a cell needs nothing more."""
-        prints = self.material.fingerprints
-        return is_finished(cell, prints["pairs"], prints["teacher"] if self.gallery_of(cell) else "")
+        told = self.gallery_print(cell)
+        whole = is_finished(cell, self.material.fingerprints["pairs"], told)
+        return whole and is_taken(cell.folder, self.protocols, told)
+
+    def gallery_print(self, cell: Cell) -> str:
+        """Return the fingerprint of the gallery's teacher for a cell, or nothing where there is no gallery."""
+        return self.material.fingerprints["teacher"] if self.gallery_of(cell) else ""
 
     def task(self, cell: Cell) -> Task:
         """Return what a cell's process is asked to do."""
@@ -62,6 +70,9 @@ class Asked:
             self.gallery_of(cell),
             self.recipe.method.classifier if self.gallery_of(cell) and self.material.projected else "",
             cell.method,
+            self.protocols,
+            self.recipe.method.teacher if self.gallery_of(cell) else "",
+            self.gallery_print(cell),
         )
 
 
@@ -76,11 +87,12 @@ def open_comparison(
     baseline: str | None,
     budget: str,
     jobs: int,
+    protocols: Sequence[str] = (),
 ) -> Asked:
     """Check everything that can be checked before an hour is spent, and open what is shared.
 
     Args:
-        recipe, out, methods, pairs, root, students, seeds, baseline, budget, jobs: see
+        recipe, out, methods, pairs, root, students, seeds, baseline, budget, jobs, protocols: see
             :func:`proxylesskd.comparison.compare.compare`.
 
     Raises:
@@ -90,6 +102,7 @@ def open_comparison(
         raise UserError(f"expected a budget of {' or '.join(BUDGETS)}, found '{budget}'{nearest(budget, BUDGETS)}")
     if jobs < 1:
         raise UserError(f"expected at least one job, found {jobs}")
+    protocols = checked(protocols)
     networks = read_students(students, recipe)
     plan_cells(out, methods, networks, seeds, 1)  # misspelled methods are named before anything is opened
     material = Material.open(recipe, pairs, root)
@@ -99,7 +112,8 @@ def open_comparison(
     if base not in names:
         raise UserError(f"expected a baseline among the methods, found '{base}'{nearest(base, names)}")
     cells = _budgeted(cells, len(material.source), base, budget, out, jobs)
-    return Asked(out, recipe, cells, material, base, pairs.resolve(), None if root is None else Path(root), budget)
+    where = None if root is None else Path(root)
+    return Asked(out, recipe, cells, material, base, pairs.resolve(), where, budget, protocols)
 
 
 def _budgeted(cells: Sequence[Cell], images: int, base: str, budget: str, out: Path, jobs: int) -> list[Cell]:

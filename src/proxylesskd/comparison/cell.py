@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from proxylesskd import runs
 from proxylesskd.comparison.gallery import enrolled
 from proxylesskd.comparison.material import pairs_fingerprint
+from proxylesskd.comparison.protocols import is_taken, take_all
 from proxylesskd.comparison.speed import read_speed
 from proxylesskd.data.pairs import read_pairs
 from proxylesskd.errors import UserError
@@ -28,6 +29,7 @@ from proxylesskd.evaluation import evaluate
 from proxylesskd.export.run_folder import read_json
 from proxylesskd.export.ship import write_json
 from proxylesskd.machine import own_memory
+from proxylesskd.models.embedder import Embedder
 from proxylesskd.recipe import Recipe, build_recipe
 from proxylesskd.teacher import load_teacher
 from proxylesskd.training.allocator import keep_freed_memory
@@ -48,6 +50,9 @@ class Task:
         gallery: path of the teacher's gallery, or empty where the student has another dimension.
         projection: path of the classifier through which the gallery is projected, or empty.
         name: of the method, for the evaluation.
+        protocols: that are taken beside it, see :mod:`proxylesskd.protocols.take`.
+        teacher: makes their galleries; empty for single mode alone.
+        teacher_print: its fingerprint, likewise.
     """
 
     folder: str
@@ -57,6 +62,9 @@ class Task:
     gallery: str = ""
     projection: str = ""
     name: str = ""
+    protocols: Sequence[str] = ()
+    teacher: str = ""
+    teacher_print: str = ""
 
     def save(self, path: Path) -> None:
         """Write it for :func:`main`."""
@@ -75,6 +83,8 @@ def perform(task: Task) -> bool:
         return False
     if task.pairs:
         _evaluate(folder, recipe, task)
+    if not is_taken(folder, task.protocols, task.teacher_print):
+        _take(folder, recipe, task)
     (folder / FAILURE).unlink(missing_ok=True)
     return True
 
@@ -108,9 +118,8 @@ def _evaluate(folder: Path, recipe: Recipe, task: Task) -> None:
     told = evaluation_of(pairs_fingerprint(pairs), "" if gallery is None else gallery.fingerprint)
     if read_json(folder / EVALUATED) == told:
         return
-    own = recipe.model.name if ":" in recipe.model.name else None  # a file never names code that is then run
     found = evaluate(
-        load_teacher(folder, architecture=own),
+        _student(folder, recipe),
         pairs,
         gallery=gallery,
         projection=task.projection or None,
@@ -119,6 +128,24 @@ def _evaluate(folder: Path, recipe: Recipe, task: Task) -> None:
     )
     found.save(folder, pictures=False)
     write_json(folder / EVALUATED, told)
+
+
+def _take(folder: Path, recipe: Recipe, task: Task) -> None:
+    """Take the protocols that were not taken yet."""
+    take_all(
+        folder,
+        _student(folder, recipe),
+        task.protocols,
+        gallery=load_teacher(task.teacher) if task.teacher else None,
+        fingerprint=task.teacher_print,
+        projection=task.projection or None,
+        name=task.name,
+    )
+
+
+def _student(folder: Path, recipe: Recipe) -> Embedder:
+    own = recipe.model.name if ":" in recipe.model.name else None  # a file never names code that is then run
+    return load_teacher(folder, architecture=own)
 
 
 def evaluation_of(pairs: str, gallery: str) -> dict[str, str]:

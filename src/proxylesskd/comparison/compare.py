@@ -14,7 +14,8 @@ from proxylesskd.comparison.gallery import enrol, enrolled
 from proxylesskd.comparison.gather import Measured, student_rows, teacher_row
 from proxylesskd.comparison.page import write_page
 from proxylesskd.comparison.plan import Cell
-from proxylesskd.comparison.result import TEACHER, Comparison, Missing, Row
+from proxylesskd.comparison.protocols import outcomes_of, sheets, take_all
+from proxylesskd.comparison.result import TEACHER, Comparison, Missing, Row, Sheet
 from proxylesskd.comparison.state import claim, failure_of
 from proxylesskd.comparison.tables import to_csv, to_markdown
 from proxylesskd.comparison.workers import Ended, run_tasks
@@ -50,6 +51,7 @@ def compare(
     audit: bool = True,
     headline: str | None = None,
     replicates: int = 1000,
+    protocols: Sequence[str] = (),
     say: Say | None = None,
 ) -> Comparison:
     """Compare methods at equal budget.
@@ -75,6 +77,8 @@ def compare(
         audit: stop before training where classifier, faces and teacher cannot belong together.
         headline: metric by which the best is named, see :func:`proxylesskd.comparison.estimates.headline_of`.
         replicates: of the bootstrap.
+        protocols: that every cell and the teacher take beside the pairs, such as ``"ijbc:FOLDER"``; see
+            :func:`proxylesskd.take_protocol`.
         say: gets a line for every cell; nothing is printed unless given.
 
     Returns:
@@ -84,7 +88,8 @@ def compare(
         UserError: something that is asked for does not exist or does not fit, or a cell was begun with other settings.
     """
     say = say or (lambda _: None)
-    asked = open_comparison(recipe, Path(out), methods, Path(pairs), root, students, seeds, baseline, budget, jobs)
+    place, of = Path(out), Path(pairs)
+    asked = open_comparison(recipe, place, methods, of, root, students, seeds, baseline, budget, jobs, protocols)
     by = headline_of(asked.material.pairs, headline)
     for cell in asked.cells:
         claim(cell, asked.material.fingerprints)
@@ -114,6 +119,9 @@ def _prepare(asked: Asked, audit: bool, say: Say) -> None:
         enrol(path, material.teacher, material.pairs, material.fingerprints["pairs"])
         own = evaluate(enrolled(path, material.pairs), material.pairs, replicates=0, name=TEACHER)
         own.save(asked.out / TEACHER, pictures=False)
+        if asked.protocols:
+            say(f"taking {', '.join(asked.protocols)} with {material.teacher.name}")
+            take_all(asked.out / TEACHER, material.teacher, asked.protocols)
 
 
 def _hears_cache(recipe: Recipe) -> bool:
@@ -177,7 +185,15 @@ def _gather(asked: Asked, headline: str, replicates: int) -> Comparison:
         asked.recipe.to_dict(),
         (pairs.name, genuine, len(pairs.same) - genuine),
         {"unit": Resampling.of(pairs).unit, "replicates": replicates, "seed": 0},
+        tuple(_sheets(asked, finished)),
     )
+
+
+def _sheets(asked: Asked, finished: Sequence[Cell]) -> list[Sheet]:
+    """Set what protocols found side by side."""
+    taken = [(cell, outcomes_of(cell.folder, asked.protocols, asked.gallery_print(cell))) for cell in finished]
+    own = None if asked.material.teacher is None else outcomes_of(asked.out / TEACHER, asked.protocols, "")
+    return sheets(taken, None if own is None else (TEACHER, own))
 
 
 def _students(cells: Sequence[Cell]) -> list[str]:

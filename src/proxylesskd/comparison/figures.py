@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxylesskd.comparison.result import MODES, TEACHER, Comparison, Row
-from proxylesskd.comparison.tables import TITLES, lines_of, metric_title
+from proxylesskd.comparison.sheets import TITLES
+from proxylesskd.comparison.tables import lines_of, metric_title
 from proxylesskd.report.charts import Series, line_chart
 from proxylesskd.report.curves import Entry, Figure
 from proxylesskd.report.scatter import Point, scatter_chart

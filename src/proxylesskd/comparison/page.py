@@ -10,8 +10,10 @@ from pathlib import Path
 from proxylesskd.comparison.figures import colours_of, figures_of, legend_of
 from proxylesskd.comparison.plan import slug
 from proxylesskd.comparison.result import MODES, Comparison, Number, Row
+from proxylesskd.comparison.result import Sheet as ProtocolSheet
+from proxylesskd.comparison.sheets import TITLES, spoken
+from proxylesskd.comparison.sheets import lines_of as sheet_lines
 from proxylesskd.comparison.tables import (
-    TITLES,
     caption,
     excludes_zero,
     lines_of,
@@ -152,7 +154,19 @@ def _section(found: Comparison, student: str) -> dict[str, object]:
         "legend": legend_of(found, student, colours),
         "tables": sheets,
         "figures": figures_of(found, student, colours),
+        "protocols": [_protocol(sheet, colours) for sheet in found.protocols if sheet.student == student],
     }
+
+
+def _protocol(sheet: ProtocolSheet, colours: Mapping[str, tuple[int, bool]]) -> dict[str, object]:
+    """Return the table of a protocol in one mode; a method is in bold where its first number is the best."""
+    first = {name: row[sheet.names[0]].value for name, row in sheet.rows.items() if sheet.names[0] in row}
+    best = max((name for name in first if sheet.seeds[name]), key=first.__getitem__, default=None)
+    rows = [
+        Line(name, f"{seeds} seeds" if sheet.seeds[name] else "", *colours[name], name == best, tuple(map(Cell, cells)))
+        for name, seeds, cells in sheet_lines(sheet)
+    ]
+    return {"title": f"{sheet.protocol}, {TITLES[sheet.mode]}", "columns": [*map(spoken, sheet.names)], "rows": rows}
 
 
 def _sheet(found: Comparison, student: str, mode: str, colours: Mapping[str, tuple[int, bool]]) -> Sheet:

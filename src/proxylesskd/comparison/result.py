@@ -84,6 +84,46 @@ _PLAIN = ("student", "method", "steps", "images_per_second", "seconds_per_step",
 
 
 @dataclass(frozen=True)
+class Mean:
+    """One number of a protocol over the seeds of a method.
+
+    Attributes:
+        value: mean over the seeds, in [0, 1].
+        spread: standard deviation over the seeds, None of one seed.
+        lower: end of the 95 % interval of the only seed, None of several or without.
+        upper: the other end.
+        few: whether it rests on fewer than ten impostors.
+    """
+
+    value: float
+    spread: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    few: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A protocol in one mode with one student.
+
+    Attributes:
+        protocol: its title.
+        student: name.
+        mode: ``single`` or ``cross``.
+        names: of the numbers, in the protocol's order.
+        rows: method (or ``teacher``) -> name of the number -> mean; a number that the set cannot support is absent.
+        seeds: method -> those that finished; none of the teacher.
+    """
+
+    protocol: str
+    student: str
+    mode: str
+    names: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, Mean]]
+    seeds: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
 class Missing:
     """A cell without numbers.
 
@@ -118,6 +158,7 @@ class Comparison:
         recipe: that all cells share, as nested plain values.
         pairs: name of the verification set, its genuine and its impostor pairs.
         resampling: what the bootstrap drew, how often, with which seed.
+        protocols: what protocols found, one sheet for each student, protocol and mode.
     """
 
     folder: Path
@@ -132,6 +173,7 @@ class Comparison:
     recipe: Mapping[str, Any]
     pairs: tuple[str, int, int]
     resampling: Mapping[str, Any]
+    protocols: tuple[Sheet, ...] = ()
 
     @property
     def failed(self) -> tuple[Missing, ...]:
@@ -167,6 +209,7 @@ class Comparison:
             "recipe": dict(self.recipe),
             "rows": [row.to_dict() for row in self.rows],
             "teacher": None if self.teacher is None else self.teacher.to_dict(),
+            "protocols": [asdict(sheet) for sheet in self.protocols],
             "missing": [asdict(one) for one in self.missing],
         }
 

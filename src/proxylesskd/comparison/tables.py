@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from proxylesskd.comparison.estimates import ACCURACY
 from proxylesskd.comparison.result import MODES, Comparison, Number, Row
+from proxylesskd.comparison.sheets import ABSENT, TITLES, csv_records, markdown_sheet, terminal_sheet
 from proxylesskd.evaluation.bootstrap import Difference
 
 if TYPE_CHECKING:
     from rich.console import Group
-
-ABSENT = "-"
-TITLES = {"single": "single-model", "cross": "cross-model"}
 
 
 def metric_title(metric: str) -> str:
@@ -124,7 +122,7 @@ def terminal_tables(found: Comparison) -> Group:
             for row in lines_of(found, student, mode):
                 table.add_row(escape(row.method), _count(row), *(_broken(text) for text in _cells(found, row, mode)))
             tables.append(table)
-    return Group(*tables, escape(caption(found)))
+    return Group(*tables, escape(caption(found)), *(terminal_sheet(sheet) for sheet in found.protocols))
 
 
 def _broken(text: str) -> str:
@@ -154,6 +152,7 @@ def to_markdown(found: Comparison) -> str:
             ]
             told = _plain(race(found, student, mode).capitalize())
             parts.append(f"### {student}, {TITLES[mode]}\n\n{told}.\n\n" + "\n".join([head, *lines]))
+    parts += [markdown_sheet(sheet) for sheet in found.protocols]
     if found.missing:
         parts.append("Without numbers:\n\n" + "\n".join(f"- {one}" for one in found.missing))
     return "\n\n".join(parts) + "\n"
@@ -181,6 +180,10 @@ def to_csv(found: Comparison) -> str:
         for mode, numbers in row.numbers.items():
             for metric, number in numbers.items():
                 writer.writerow(_record(row, mode, metric, number))
+    for sheet in found.protocols:
+        for *who, mean in csv_records(sheet):
+            ends = [mean.value, mean.lower, mean.upper, mean.spread]
+            writer.writerow([*who, *ends, *[None] * (len(_COLUMNS) - len(who) - len(ends))])
     return text.getvalue()
 
 

@@ -110,6 +110,14 @@ def cached_embeddings(
     return Views(kept.units, kept.norms)
 
 
+def forget(folder: Path, embedder: Embedder) -> None:
+    """Remove what a folder keeps of a model that nobody will ask for again."""
+    for path in folder.glob(f"*/{HEADER}"):
+        with suppress(OSError, ValueError, RecursionError):
+            if json.loads(path.read_text(encoding="utf-8")).get("model") == embedder.fingerprint:
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class _Work:
     embedder: Embedder

@@ -57,18 +57,21 @@ def curves_svg(curves: Mapping[str, Curve], title: str = "") -> str:
     """
     kind = next(iter(curves.values())).kind
     figure, (axes,) = make_figure(1)
-    for look, (name, curve) in zip(looks(), curves.items(), strict=False):
-        shown = _shown(curve)
+    drawn = {name: _shown(curve) for name, curve in curves.items()}
+    empty = not any(len(shown.x) for shown in drawn.values())
+    for look, (name, shown) in zip(looks(), drawn.items(), strict=False):
         style = "steps-mid" if kind == "density" else "steps-post"
         lone = {"marker": "o"} if len(shown.x) == 1 else {}
         axes.plot(shown.x, shown.y, label=plain(name), drawstyle=style, linewidth=1.8, **look, **lone)
     axes.set(xlabel=LABELS[kind][0], ylabel=LABELS[kind][1])
-    if kind != "density":
+    if empty:  # of a curve without errors nothing can be drawn on these axes, not even the axes
+        axes.text(0.5, 0.5, "no error at any threshold", ha="center", transform=axes.transAxes)
+    elif kind != "density":
         axes.set_xscale("log")
         axes.tick_params(which="minor", labelbottom=False)
-    if kind == "det":
+    if kind == "det" and not empty:
         axes.set_yscale("log")
-    else:
+    elif kind != "det":
         axes.set_ylim(0, 1.01 if kind != "density" else None)
     axes.set_title(plain(title), fontsize=10)
     axes.legend(
