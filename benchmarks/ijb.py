@@ -1,25 +1,27 @@
 """IJB-C's size in 1:1: templates, scores and ROC, against the public rules done the way public scripts do them.
 
-python benchmarks/ijb.py [--shrink 10]
+    python benchmarks/ijb.py                # some 20 minutes, 5 GiB
+    python benchmarks/ijb.py --shrink 10    # to see that it works
 
 The features are synthetic: 469,375 images of 23,124 templates, 3,531 of them enrolled, 512 numbers each, and
-15,658,489 pairs. The other side restates InsightFace's rules: one template after the other, each searched for among all
-images and each of its media among these, then scores in batches of 100,000 pairs, then scikit-learn's ROC. Both sides
-get features in memory and the pair list as arrays; each runs once, with as many threads as the environment allows.
+15,658,489 pairs. The other side restates what InsightFace's ``recognition/_evaluation_/ijb/ijb_11.py`` does after the
+features (``image2template_feature``, ``verification``, then scikit-learn's ROC): one template after the other, each
+searched for among all images and each of its media among these, then scores in batches of 100,000 pairs. Both sides
+get features in memory and the pair list as arrays. Before they are timed they must agree to 1e-9 on a tenth of the
+size; then each step of both runs once a round, in random order, after a round that is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
+import torch
+from interleave import Ratio, Run, Timing, interleave, ratio, timed
 from sklearn.metrics import auc, roc_curve
 from sklearn.preprocessing import normalize
 
@@ -28,6 +30,10 @@ from proxylesskd.protocols.ijb_meta import TemplatePairs
 from proxylesskd.protocols.score_sets import ScoreSets, verification_curves, verification_measures
 from proxylesskd.protocols.template_bootstrap import bootstrap_verification
 from proxylesskd.protocols.templates import pair_scores, template_embeddings
+
+OURS, PUBLIC = "ours", "public"
+STEPS = ("templates", "scores", "ROC")
+Floats = npt.NDArray[np.float64]
 
 IMAGES, TEMPLATES, SUBJECTS, PAIRS, DIM = 469_375, 23_124, 3_531, 15_658_489, 512
 
@@ -38,7 +44,7 @@ class Made:
 
     units: npt.NDArray[np.float32]
     norms: npt.NDArray[np.float32]
-    detector: npt.NDArray[np.float64]
+    detector: Floats
     template: npt.NDArray[np.int64]
     media: npt.NDArray[np.int64]
     subject: npt.NDArray[np.int64]
@@ -72,7 +78,7 @@ def make_pairs(subject: npt.NDArray[np.int64], enrolled: int, count: int, random
     return TemplatePairs(first, second, subject[first] == subject[second])
 
 
-def public_templates(made: Made, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def public_templates(made: Made, features: npt.NDArray[Any]) -> Floats:
     sums = np.zeros((len(made.subject), DIM))
     for template in range(len(made.subject)):
         mine = np.where(made.template == template)[0]
@@ -82,7 +88,7 @@ def public_templates(made: Made, features: npt.NDArray[Any]) -> npt.NDArray[np.f
     return normalize(sums)
 
 
-def public_scores(pairs: TemplatePairs, templates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def public_scores(pairs: TemplatePairs, templates: Floats) -> Floats:
     scores = np.zeros(len(pairs))
     for start in range(0, len(pairs), 100_000):
         part = slice(start, start + 100_000)
@@ -90,99 +96,113 @@ def public_scores(pairs: TemplatePairs, templates: npt.NDArray[np.float64]) -> n
     return scores
 
 
-def public_rates(pairs: TemplatePairs, scores: npt.NDArray[np.float64]) -> dict[float, float]:
+def public_rates(pairs: TemplatePairs, scores: Floats) -> dict[float, float]:
     far, tar, _ = roc_curve(pairs.same, scores)
     far, tar = far[::-1], tar[::-1]
     return {0.0: auc(far, tar)} | {wanted: float(tar[np.argmin(np.abs(far - wanted))]) for wanted in FARS}
 
 
-class Clock:
-    """Wall and CPU seconds of the steps of both sides."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[tuple[str, str], tuple[float, float]] = {}
-
-    def run(self, side: str, step: str, work: Callable[[], Any]) -> Any:
-        """Do a step and return what it returns."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        self.seconds[side, step] = time.perf_counter() - wall, time.process_time() - cpu
-        return result
-
-    def show(self, console: Console) -> None:
-        """Print a table."""
-        table = Table("step", "ours: wall s", "CPU s", "public: wall s", "CPU s", "ratio wall", "CPU")
-        steps = ("templates", "scores", "ROC")
-        sums = {side: np.sum([self.seconds[side, step] for step in steps[:2]], axis=0) for side in ("ours", "public")}
-        rows = {step: (self.seconds["ours", step], self.seconds["public", step]) for step in steps}
-        for step, (ours, public) in (rows | {"templates and scores": (sums["ours"], sums["public"])}).items():
-            ratios = [f"{public[i] / ours[i]:.1f}" for i in (0, 1)]
-            table.add_row(step, *(f"{value:.1f}" for value in (*ours, *public)), *ratios)
-        console.print(table)
-        ours = np.sum([self.seconds["ours", step] for step in steps], axis=0)
-        console.print(f"ours in all: {ours[0]:.1f} s wall, {ours[1]:.1f} s CPU")
-        if ("ours", "bootstrap") in self.seconds:
-            console.print(
-                "1,000 bootstrap replicates: {:.1f} s wall, {:.1f} s CPU".format(*self.seconds["ours", "bootstrap"])
-            )
+def our_templates(made: Made) -> Floats:
+    return template_embeddings(
+        made.units,
+        made.template,
+        made.media,
+        len(made.subject),
+        norms=made.norms,
+        norm=True,
+        detector=made.detector,
+    )
 
 
-def our_rates(sets: ScoreSets) -> dict[str, float | None]:
+def our_scores(pairs: TemplatePairs, templates: Floats) -> Floats:
+    return pair_scores(templates, templates, pairs.first, pairs.second)
+
+
+def our_rates(pairs: TemplatePairs, scores: Floats) -> dict[str, float | None]:
+    sets = ScoreSets.of(scores, pairs.same)
     verification_curves(sets)
     return {name: measure.value for name, measure in verification_measures(sets, FARS).items()}
 
 
-def ours(made: Made, clock: Clock, replicates: int) -> npt.NDArray[np.float64]:
-    templates = clock.run(
-        "ours",
-        "templates",
-        lambda: template_embeddings(
-            made.units,
-            made.template,
-            made.media,
-            len(made.subject),
-            norms=made.norms,
-            norm=True,
-            detector=made.detector,
-        ),
-    )
-    pairs = made.pairs
-    scores = clock.run("ours", "scores", lambda: pair_scores(templates, templates, pairs.first, pairs.second))
-    rates = clock.run("ours", "ROC", lambda: our_rates(ScoreSets.of(scores, pairs.same)))
-    print("ours:  ", {name: value and round(value, 6) for name, value in rates.items()})
-    if replicates:
-        clock.run(
-            "ours",
-            "bootstrap",
-            lambda: bootstrap_verification(scores, pairs, made.subject, FARS, replicates=replicates),
-        )
-    return scores
-
-
-def public(made: Made, clock: Clock, kind: type[np.floating]) -> npt.NDArray[np.float64]:
+def public_features(made: Made, kind: type[np.floating]) -> npt.NDArray[Any]:
+    """Return ``[N, D]`` raw embeddings times the detector's scores, which the public script sums."""
     features = made.units[:, 0].astype(kind)
     features *= made.norms.astype(kind)
     features *= made.detector[:, None].astype(kind)
-    templates = clock.run("public", "templates", lambda: public_templates(made, features))
-    scores = clock.run("public", "scores", lambda: public_scores(made.pairs, templates))
-    rates = clock.run("public", "ROC", lambda: public_rates(made.pairs, scores))
-    print("public:", {name or "auc": round(value, 6) for name, value in rates.items()})
-    return scores
+    return features
+
+
+def check(made: Made) -> None:
+    """Stop unless both sides find the same scores and areas from the same numbers."""
+    pairs = made.pairs
+    ours = our_scores(pairs, our_templates(made))
+    public = public_scores(pairs, public_templates(made, public_features(made, np.float64)))
+    areas = our_rates(pairs, ours)["auc"], public_rates(pairs, public)[0.0]
+    gaps = np.abs(ours - public).max(), abs((areas[0] or 0.0) - areas[1])
+    if max(gaps) > 1e-9:
+        raise SystemExit(f"ours and the public rules differ by {gaps[0]:.1e} in scores and {gaps[1]:.1e} in AUC")
+    print(
+        f"{len(pairs):,} pairs: scores differ by at most {gaps[0]:.0e}, areas by {gaps[1]:.0e}",
+        flush=True,
+    )
+
+
+def variants(made: Made) -> dict[str, Callable[[], Run]]:
+    """Return both sides of every step by ``"templates, ours"``; each starts from what the step before it gives."""
+    features, pairs = public_features(made, np.float32), made.pairs
+    templates = our_templates(made)
+    scores = our_scores(pairs, templates)
+    runs: dict[str, Run] = {
+        "templates, ours": lambda: our_templates(made),
+        "templates, public": lambda: public_templates(made, features),
+        "scores, ours": lambda: our_scores(pairs, templates),
+        "scores, public": lambda: public_scores(pairs, templates),
+        "ROC, ours": lambda: our_rates(pairs, scores),
+        "ROC, public": lambda: public_rates(pairs, scores),
+    }
+    return {name: lambda run=run: run for name, run in runs.items()}  # type: ignore[misc]
+
+
+def together(timings: Mapping[str, Timing], side: str, steps: tuple[str, ...]) -> Timing:
+    """Return the sum of some steps of a side, round by round."""
+    parts = [timings[f"{step}, {side}"] for step in steps]
+    wall, cpu = ({n: sum(part.by(clock)[n] for part in parts) for n in parts[0].wall} for clock in ("wall", "cpu"))
+    return Timing(wall, cpu)
+
+
+def show(timings: Mapping[str, Timing]) -> None:
+    """Print seconds and ratios of the steps."""
+    print("\n| step | ours: wall s | CPU s | public: wall s | CPU s | ratio, wall | ratio, CPU |")
+    print("|---|---|---|---|---|---|---|")
+    rows = [*((step, (step,)) for step in STEPS), ("templates and scores", STEPS[:2]), ("all", STEPS)]
+    for name, steps in rows:
+        ours, public = (together(timings, side, steps) for side in (OURS, PUBLIC))
+        seconds = [f"{timing.median(clock):.1f}" for timing in (ours, public) for clock in ("wall", "cpu")]
+        ratios: list[Ratio] = [ratio(public, ours, clock=clock) for clock in ("wall", "cpu")]
+        print(f"| {name} | {' | '.join([*seconds, *map(str, ratios)])} |")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Check, then time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shrink", type=int, default=1, help="so many times fewer images and templates")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--replicates", type=int, default=0, help="of our bootstrap over identities, timed too")
     asked = parser.parse_args()
-    console, clock = Console(width=120), Clock()
-    small = make(10)
-    gap = np.abs(ours(small, Clock(), 0) - public(small, Clock(), np.float64)).max()
-    console.print(f"a tenth of the size, both from float64 features: scores differ by at most {gap:.1e}")
+    check(make(10 * asked.shrink))
     made = make(asked.shrink)
-    gap = np.abs(ours(made, clock, asked.replicates) - public(made, clock, np.float32)).max()
-    console.print(f"as the public script has it, from float32 features: by at most {gap:.1e}")
-    clock.show(console)
+    sizes = f"{len(made.units):,} images, {len(made.subject):,} templates, {len(made.pairs):,} pairs"
+    print(f"{sizes}, {asked.rounds} rounds", flush=True)
+    device = torch.device("cpu")
+    show(interleave(variants(made), rounds=asked.rounds, seconds=600, device=device, least=1))
+    if asked.replicates:
+        scores = our_scores(made.pairs, our_templates(made))
+
+        def bootstrap() -> object:
+            return bootstrap_verification(scores, made.pairs, made.subject, FARS, replicates=asked.replicates)
+
+        wall, cpu = timed(bootstrap, device)
+        print(f"\n{asked.replicates:,} bootstrap replicates, ours: {wall:.1f} s wall, {cpu:.1f} s CPU")
 
 
 if __name__ == "__main__":
