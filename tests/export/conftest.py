@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from proxylesskd.export.onnx import ExportReport, export_onnx
+from proxylesskd.export import onnx as exporter
+from proxylesskd.export.onnx import ExportReport, export_onnx, frozen_copy, network_graph
 from proxylesskd.models.preprocess import Preprocessing
 from tests.faces import face
 
@@ -50,9 +52,10 @@ def make_faces(count: int) -> npt.NDArray[np.uint8]:
 
 @dataclass
 class Exported:
-    """The network, the faces of its check and what came out."""
+    """The network, alone as a graph too, the faces of its check and what came out."""
 
     model: Tiny
+    body: Any
     faces: npt.NDArray[np.uint8]
     report: ExportReport
 
@@ -65,5 +68,9 @@ class Exported:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     path = tmp_path_factory.mktemp("export") / "tiny.onnx"
     model, faces = make_tiny(56), make_faces(9)
-    report = export_onnx(model, PREPROCESSING, path, images=faces, metadata={"licence": "none at all", "data": "ü"})
-    return Exported(model, faces, report)
+    body = network_graph(frozen_copy(model), PREPROCESSING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "network_graph", lambda *_: body)
+        told = {"licence": "none at all", "data": "ü"}
+        report = export_onnx(model, PREPROCESSING, path, images=faces, metadata=told)
+    return Exported(model, body, faces, report)

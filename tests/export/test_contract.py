@@ -58,13 +58,14 @@ def _with_metadata(exported: Exported, path: Path, **properties: str) -> Path:
     "properties",
     [
         {},
-        {"preprocessing": "{", "provenance": "{}"},
-        {"preprocessing": "[]", "provenance": "{}"},
-        {"preprocessing": json.dumps({"alignment": 3}), "provenance": "{}"},
+        {"proxylesskd": "{"},
+        {"proxylesskd": "[]"},
+        {"proxylesskd": json.dumps({"format": 2})},
+        {"proxylesskd": json.dumps({"format": 1, "dtype": "float32", "alignment": 3})},
     ],
 )
 def test_a_file_without_a_contract_is_refused(exported: Exported, tmp_path: Path, properties: dict[str, str]) -> None:
-    with pytest.raises(UserError, match="expected ONNX metadata 'preprocessing' and 'provenance'"):
+    with pytest.raises(UserError, match="expected ONNX metadata 'proxylesskd' as JSON"):
         read_contract(_with_metadata(exported, tmp_path / "x.onnx", **properties))
 
 

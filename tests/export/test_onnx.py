@@ -56,12 +56,14 @@ def test_the_batch_dimension_has_a_name_and_no_size(exported: Exported) -> None:
 
 
 def test_the_preprocessing_travels_inside_the_file(exported: Exported) -> None:
-    told = {entry.key: json.loads(entry.value) for entry in onnx.load(exported.path).metadata_props}
+    told = next(json.loads(e.value) for e in onnx.load(exported.path).metadata_props if e.key == "proxylesskd")
     assert told["provenance"] == {"licence": "none at all", "data": "ü"}
-    expected = {"size": 56, "mean": 120.0, "std": 64.0, "order": "bgr", "layout": "nchw", "dim": 6, "normalised": True}
-    assert {key: told["preprocessing"][key] for key in expected} == expected
-    assert told["preprocessing"]["alignment"][0] == [38.2946, 51.6963]
-    assert len(told["preprocessing"]["alignment"]) == 5
+    assert told["preprocessing"] == {"size": 56, "mean": 120.0, "std": 64.0, "order": "bgr", "layout": "nchw"}
+    assert {key: told[key] for key in ("dim", "normalised", "dtype")} == {
+        "dim": 6, "normalised": True, "dtype": "float32"
+    }  # fmt: skip
+    assert told["alignment"][0] == [38.2946, 51.6963]
+    assert len(told["alignment"]) == 5
 
 
 def test_the_file_tells_nothing_of_the_machine_that_made_it(exported: Exported) -> None:
@@ -125,8 +127,9 @@ Fault = Callable[[onnx.ModelProto], None]
 
 def _retell(**changes: Any) -> Fault:
     def plant(proto: onnx.ModelProto) -> None:
-        entry = next(entry for entry in proto.metadata_props if entry.key == "preprocessing")
-        entry.value = json.dumps({**json.loads(entry.value), **changes})
+        entry = next(entry for entry in proto.metadata_props if entry.key == "proxylesskd")
+        told = json.loads(entry.value)
+        entry.value = json.dumps({**told, "preprocessing": {**told["preprocessing"], **changes}})
 
     return plant
 
@@ -192,7 +195,8 @@ def test_planted_faults_are_caught_and_nothing_is_written(
     def describe_wrongly(target: onnx.ModelProto, contract: object) -> None:
         fault(target)
 
-    monkeypatch.setattr(exporter, "_to_proto", lambda *_: proto)
+    monkeypatch.setattr(exporter, "float_file", lambda *_, **__: proto)
+    monkeypatch.setattr(exporter, "network_graph", lambda *_: None)
     monkeypatch.setattr(exporter, "_describe", describe_wrongly)
     with pytest.raises(UserError, match=message):
         export_onnx(exported.model, PREPROCESSING, path, images=exported.faces)
@@ -206,7 +210,8 @@ def test_without_a_fault_the_same_path_is_replaced(
     """The counterpart of the faults above: the harness alone does not fail."""
     path = tmp_path / "student.onnx"
     path.write_bytes(b"old")
-    monkeypatch.setattr(exporter, "_to_proto", lambda *_: onnx.load(exported.path))
+    monkeypatch.setattr(exporter, "network_graph", lambda *_: None)
+    monkeypatch.setattr(exporter, "float_file", lambda *_, **__: onnx.load(exported.path))
     export_onnx(exported.model, PREPROCESSING, path, images=exported.faces)
     assert onnx.load(path).graph.input[0].name == "image"
     assert [entry.name for entry in tmp_path.iterdir()] == ["student.onnx"]

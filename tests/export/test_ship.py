@@ -16,7 +16,7 @@ from tests.export.conftest import PREPROCESSING, Exported
 def test_a_shipment_is_file_numbers_and_card(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "_to_proto", lambda *_: onnx.load(exported.path))
+    monkeypatch.setattr(exporter, "network_graph", lambda *_: exported.body)
     (tmp_path / "recipe.toml").write_text(
         '[model]\nname = "tiny"\n[method]\nname = "proxyless"\n[data]\ntrain = "rec:x"\n'
     )
@@ -41,8 +41,8 @@ def test_a_shipment_is_file_numbers_and_card(
         "architecture": "tiny", "method": "proxyless", "training_data": "rec:x", "classifier": "f00",
         "teacher": "resnet", "licence": "mine",
     }  # fmt: skip
-    inside = next(entry for entry in onnx.load(tmp_path / "student.onnx").metadata_props if entry.key == "provenance")
-    assert json.loads(inside.value)["teacher"] == "resnet"
+    inside = next(entry for entry in onnx.load(tmp_path / "student.onnx").metadata_props if entry.key == "proxylesskd")
+    assert json.loads(inside.value)["provenance"]["teacher"] == "resnet"
     assert told["sha256"] in shipment.card.read_text(encoding="utf-8")
 
 

@@ -87,19 +87,22 @@ def test_scaling_is_read_from_the_first_nodes(
 
 def _recorded(path: Path, text: str) -> Any:
     model, _ = read_graph(write_graph(path))
-    model.metadata_props.add(key="preprocessing", value=text)
+    model.metadata_props.add(key="proxylesskd", value=text)
     return model
 
 
 def test_what_an_export_recorded(tmp_path: Path) -> None:
     fields = Preprocessing(size=16, mean=1.0, std=2.0, order="bgr").to_dict()
-    assert recorded_preprocessing(_recorded(tmp_path / "m.onnx", json.dumps({**fields, "more": 1}))) == fields
+    assert (
+        recorded_preprocessing(_recorded(tmp_path / "m.onnx", json.dumps({"preprocessing": {**fields, "more": 1}})))
+        == fields
+    )
     assert recorded_preprocessing(read_graph(tmp_path / "m.onnx")[0]) == {}
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"size": 16}', "3"])
 def test_a_record_that_cannot_be_read(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match="expected the ONNX metadata 'preprocessing'"):
+    with pytest.raises(UserError, match="expected the ONNX metadata 'proxylesskd'"):
         recorded_preprocessing(_recorded(tmp_path / "m.onnx", text))
 
 

@@ -159,7 +159,7 @@ def _input(export: Mapping[str, Any]) -> str:
 def _calling(export: Mapping[str, Any]) -> str:
     return (
         "## How to call it\n\n"
-        "The same preprocessing stands inside the file as metadata (`preprocessing`, JSON).\n\n"
+        "The same preprocessing stands inside the file as metadata (`proxylesskd`, JSON).\n\n"
         f"```python\n{snippet(export)}\n```"
     )
 

@@ -1,15 +1,16 @@
 """What an exported file says about itself: the preprocessing, the alignment and where it came from.
 
-The contract travels inside the ONNX file as two metadata properties, both JSON: ``preprocessing`` (size, mean,
-std, order, layout, alignment, dim, normalised) and ``provenance`` (free text pairs). Whoever holds the file
-alone can therefore call it rightly, and the export gate calls it in exactly that way.
+The contract travels inside the ONNX file as the metadata property ``proxylesskd``, in JSON: preprocessing (size, mean,
+std, order, layout), dtype, alignment, dim, normalised, flip_fusion, thresholds, hashes and provenance. Whoever holds
+the file alone can therefore call it rightly, and the export gate calls it in exactly that way. The property ``card``
+holds the model card for people.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from proxylesskd.errors import UserError, require_extra
 from proxylesskd.models.preprocess import Preprocessing
 
+KEY = "proxylesskd"  # of the metadata property
+FORMAT = 1
 INPUT = "image"
 OUTPUT = "embedding"
 
@@ -44,6 +47,12 @@ class Contract:
         normalised: whether the file itself makes embeddings unit length.
         alignment: five (x, y) points in pixels of a 112x112 crop.
         provenance: where weights and data came from, as text.
+        dtype: what the input tensor holds, ``"float32"`` or ``"uint8"``.
+        flip_fusion: whether the file adds the embedding of the mirrored face.
+        weights: sha256 of the weights it was made from.
+        teacher: name and sha256 of the teacher's file, as far as they are known.
+        thresholds: by mode (``"single"``, ``"cross"``) and false accept rate (``"1e-3"``), the cosine from which two
+            faces count as one person; only rates that the verification set supports.
     """
 
     preprocessing: Preprocessing
@@ -51,46 +60,77 @@ class Contract:
     normalised: bool
     alignment: tuple[tuple[float, float], ...]
     provenance: Mapping[str, str]
+    dtype: str = "float32"
+    flip_fusion: bool = False
+    weights: str | None = None
+    teacher: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def properties(self) -> dict[str, str]:
-        """Return the two metadata properties of the ONNX file."""
-        calling = {
-            **self.preprocessing.to_dict(),
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for files."""
+        return {
+            "format": FORMAT,
+            "preprocessing": self.preprocessing.to_dict(),
+            "dtype": self.dtype,
             "alignment": [list(point) for point in self.alignment],
             "alignment_size": TEMPLATE_SIZE,
             "dim": self.dim,
             "normalised": self.normalised,
+            "flip_fusion": self.flip_fusion,
+            "weights": self.weights,
+            "teacher": dict(self.teacher),
+            "thresholds": {mode: dict(rates) for mode, rates in self.thresholds.items()},
+            "provenance": dict(self.provenance),
         }
-        return {"preprocessing": json.dumps(calling), "provenance": json.dumps(dict(self.provenance))}
+
+    def properties(self) -> dict[str, str]:
+        """Return the metadata property of the ONNX file."""
+        return {KEY: json.dumps(self.to_dict(), ensure_ascii=False)}
 
 
 def read_contract(path: Path) -> Contract:
     """Read the contract out of an exported ONNX file.
 
     Raises:
-        UserError: the file is no ONNX file, or does not carry the two properties in the right form.
+        UserError: the file is no ONNX file, or does not carry the property in the right form.
     """
-    return _contract_of(open_session(path), path)
+    return contract_of(open_session(path), path)
 
 
-def _contract_of(session: Any, path: Path) -> Contract:
+def contract_of(session: Any, path: Path) -> Contract:
+    """Return the contract of an opened file.
+
+    Raises:
+        UserError: it carries none, or a malformed one.
+    """
     properties = session.get_modelmeta().custom_metadata_map
     try:
-        return _parse(json.loads(properties["preprocessing"]), json.loads(properties["provenance"]))
-    except (KeyError, TypeError, ValueError) as error:
+        return _parse(json.loads(properties[KEY]))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"expected ONNX metadata 'preprocessing' and 'provenance' as JSON in {path}, found {error!r}; "
+            f"expected ONNX metadata '{KEY}' as JSON in {path}, found {error!r}; "
             "export the model again with proxylesskd export"
         ) from error
 
 
-def _parse(calling: dict[str, Any], provenance: dict[str, Any]) -> Contract:
-    fields = dict(calling)
-    alignment = tuple((float(x), float(y)) for x, y in fields.pop("alignment"))
-    fields.pop("alignment_size")
-    dim, normalised = int(fields.pop("dim")), bool(fields.pop("normalised"))
-    told = {str(key): str(value) for key, value in provenance.items()}
-    return Contract(Preprocessing.from_dict(fields), dim, normalised, alignment, told)
+def _parse(told: dict[str, Any]) -> Contract:
+    if told["format"] != FORMAT:
+        raise ValueError(f"format {told['format']!r} instead of {FORMAT}")
+    if told["dtype"] not in ("float32", "uint8"):
+        raise ValueError(f"dtype {told['dtype']!r}")
+    modes = {str(mode): rates for mode, rates in told["thresholds"].items()}
+    return Contract(
+        preprocessing=Preprocessing.from_dict(told["preprocessing"]),
+        dim=int(told["dim"]),
+        normalised=bool(told["normalised"]),
+        alignment=tuple((float(x), float(y)) for x, y in told["alignment"]),
+        provenance={str(key): str(value) for key, value in told["provenance"].items()},
+        dtype=told["dtype"],
+        flip_fusion=bool(told["flip_fusion"]),
+        weights=None if told["weights"] is None else str(told["weights"]),
+        teacher={str(key): str(value) for key, value in told["teacher"].items()},
+        thresholds={mode: {str(far): float(value) for far, value in rates.items()} for mode, rates in modes.items()},
+    )
 
 
 def open_session(path: Path, *, threads: int = 1) -> Any:
@@ -118,16 +158,18 @@ def _first(error: Exception) -> str:
 
 
 def prepare(
-    images: npt.NDArray[np.uint8], preprocessing: Preprocessing
-) -> npt.NDArray[np.float32]:  # [M, 3, H, W] -> [M, 3, S, S] or [M, S, S, 3]
-    """Turn uint8 RGB faces into the file's float32 input with numpy alone, as a user without PyTorch would."""
+    images: npt.NDArray[np.uint8], preprocessing: Preprocessing, dtype: str = "float32"
+) -> npt.NDArray[Any]:  # [M, 3, H, W] -> [M, 3, S, S] or [M, S, S, 3]
+    """Turn uint8 RGB faces into the file's input with numpy alone, as a user without PyTorch would."""
     pixels = _resize(images.astype(np.float32), preprocessing.size)
     if preprocessing.order == "bgr":
         pixels = pixels[:, ::-1]
     pixels = (pixels - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
     if preprocessing.layout == "nhwc":
         pixels = pixels.transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(pixels, dtype=np.float32)
+    if dtype == "uint8":
+        pixels = np.rint(pixels).clip(0, 255)
+    return np.ascontiguousarray(pixels, dtype=np.dtype(dtype))
 
 
 def _resize(pixels: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -157,14 +199,15 @@ def embed_with(
         UserError: the file refuses the batch size or has no input and output of the agreed names.
     """
     session = open_session(path, threads=threads)
-    inputs = prepare(images, _contract_of(session, path).preprocessing)
+    contract = contract_of(session, path)
+    inputs = prepare(images, contract.preprocessing, contract.dtype)
     count = len(inputs)
     starts = range(0, count, batch)
     outputs = [_call(session, path, inputs.take(range(i, i + batch), axis=0, mode="wrap")) for i in starts]
     return np.concatenate(outputs)[:count]
 
 
-def _call(session: Any, path: Path, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _call(session: Any, path: Path, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     try:
         answer = np.asarray(session.run([OUTPUT], {INPUT: inputs})[0], dtype=np.float32)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own

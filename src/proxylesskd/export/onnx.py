@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxylesskd.errors import UserError, require_extra
+from proxylesskd.export.assemble import FLOAT, InputKind, assemble, calling_of
 from proxylesskd.export.contract import INPUT, OUTPUT, TEMPLATE, Contract
 from proxylesskd.export.gate import GateReport, check_file
+from proxylesskd.export.graph import as_sum, copy_of, expand_prelus, fold_norms, tidy
 from proxylesskd.models.preprocess import Preprocessing
 
 # Batch 1 is what devices run, 7 is no number that an exporter could have met by chance.
@@ -66,20 +68,6 @@ class ExportReport:
         }
 
 
-class _Exported(nn.Module):
-    """A network as it ships: its input named ``image``, its embeddings made unit length where wanted."""
-
-    def __init__(self, network: nn.Module, normalise: bool) -> None:
-        super().__init__()
-        self.network = network
-        self.normalise = normalise
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Turn ``[B, 3, S, S]`` into ``[B, D]``."""
-        embedding: Tensor = self.network(image)
-        return F.normalize(embedding, dim=1) if self.normalise else embedding
-
-
 def export_onnx(
     model: nn.Module,
     preprocessing: Preprocessing,
@@ -90,13 +78,16 @@ def export_onnx(
     opset: int | None = None,
     limit: float = 0.9999,
     metadata: Mapping[str, str] | None = None,
+    kind: InputKind = FLOAT,
+    flip_fusion: bool = False,
 ) -> ExportReport:
     """Write ``model`` as ONNX: ``image [B, 3, S, S] float32`` in, ``embedding [B, D] float32`` out, B free.
 
     The file is written beside ``path``, run on ``images`` at batch sizes 1, 7 and M (at most 64), and moved there only
     when every embedding agrees with PyTorch's; whatever stood at ``path`` stays when the check fails. The input
-    is already normalised as the preprocessing says; the preprocessing is recorded in the file's metadata.
-    The model itself is not touched: a copy in evaluation mode on the CPU in float32 is exported.
+    is already normalised as the preprocessing says, unless ``kind`` takes pixels; what is left to do for the caller is
+    recorded in the file's metadata. The model itself is not touched: a copy in evaluation mode on the CPU in float32 is
+    exported.
 
     Args:
         model: ``[B, 3, S, S] float -> [B, D]`` un-normalised embedding.
@@ -107,27 +98,64 @@ def export_onnx(
         opset: ONNX operator set; the exporter's default when None.
         limit: cosine to PyTorch that every image must reach.
         metadata: provenance, recorded as text.
+        kind: what the file takes.
+        flip_fusion: add the embedding of the mirrored face inside the file.
 
     Raises:
         UserError: a package is missing, the images are unusable, the network cannot be exported, or the
             exported file fails its check.
     """
-    faces = _as_faces(images)
-    network = copy.deepcopy(model).cpu().float().eval()
-    reference = embed_reference(network, preprocessing, faces)
-    contract = Contract(preprocessing, reference.shape[1], normalise, TEMPLATE, dict(metadata or {}))
-    proto = _to_proto(_Exported(network, normalise), preprocessing, opset)
+    faces = as_faces(images)
+    network = frozen_copy(model)
+    reference = embed_reference(network, preprocessing, faces, flip=flip_fusion)
+    body = network_graph(network, preprocessing, opset)
+    proto = float_file(body, preprocessing, kind, normalise=normalise, flip_fusion=flip_fusion)
+    contract = Contract(
+        calling_of(preprocessing, kind),
+        reference.shape[1],
+        normalise,
+        TEMPLATE,
+        dict(metadata or {}),
+        dtype=kind.dtype,
+        flip_fusion=flip_fusion,
+    )
     _describe(proto, contract)
-    with _beside(path) as temporary:
+    with beside(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())
         batches = sorted({*BATCHES, min(len(faces), LARGEST_BATCH)})
         reports = check_file(temporary, faces, reference, batches=batches, limit=limit)
         temporary.replace(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return ExportReport(path, path.stat().st_size, digest, _opset(proto), contract, reports)
+    return ExportReport(path, path.stat().st_size, digest, opset_of(proto), contract, reports)
 
 
-def _as_faces(images: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode on the CPU in float32."""
+    return copy.deepcopy(model).cpu().float().eval()
+
+
+def network_graph(network: nn.Module, preprocessing: Preprocessing, opset: int | None = None) -> Any:
+    """Return the network alone as an ONNX graph: ``image`` in, un-normalised ``embedding`` out, norms folded.
+
+    Raises:
+        UserError: a package is missing, or the network cannot be exported.
+    """
+    body = _to_proto(network, preprocessing, opset)
+    fold_norms(body)
+    return body
+
+
+def float_file(
+    body: Any, preprocessing: Preprocessing, kind: InputKind, *, normalise: bool = True, flip_fusion: bool = False
+) -> Any:
+    """Return the whole graph of a float32 file."""
+    fast = copy_of(body)
+    expand_prelus(fast, as_sum)
+    return assemble(fast, preprocessing, kind, normalise=normalise, flip_fusion=flip_fusion)
+
+
+def as_faces(images: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:
+    """Return ``[M, 3, H, W] uint8`` faces that can show a difference, or raise a UserError."""
     faces = images.cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
     if faces.dtype != np.uint8 or faces.ndim != 4 or faces.shape[1] != 3 or len(faces) == 0:
         raise UserError(
@@ -141,18 +169,29 @@ def _as_faces(images: npt.NDArray[np.uint8] | Tensor) -> npt.NDArray[np.uint8]:
 
 @torch.no_grad()
 def embed_reference(
-    network: nn.Module, preprocessing: Preprocessing, faces: npt.NDArray[np.uint8]
+    network: nn.Module, preprocessing: Preprocessing, faces: npt.NDArray[np.uint8], *, flip: bool = False
 ) -> npt.NDArray[np.float32]:  # [M, D]
     """Embed ``[M, 3, H, W] uint8`` faces with PyTorch, 32 at a time, un-normalised.
+
+    With ``flip`` the unit embeddings of a face and of its mirror image are added, as in the evaluation.
 
     Raises:
         UserError: the network does not answer with one vector per image.
     """
-    parts = [network(preprocessing(torch.from_numpy(faces[i : i + 32]))) for i in range(0, len(faces), 32)]
+    whole = torch.cat(_embed_parts(network, preprocessing, faces)).float()
+    if flip:
+        mirrored = torch.cat(_embed_parts(network, preprocessing, faces[..., ::-1])).float()
+        whole = F.normalize(whole, dim=1) + F.normalize(mirrored, dim=1)
+    embeddings: npt.NDArray[np.float32] = whole.numpy()
+    return embeddings
+
+
+def _embed_parts(network: nn.Module, preprocessing: Preprocessing, faces: npt.NDArray[np.uint8]) -> list[Tensor]:
+    blocks = (torch.from_numpy(np.ascontiguousarray(faces[i : i + 32])) for i in range(0, len(faces), 32))
+    parts = [network(preprocessing(block)) for block in blocks]
     if any(part.ndim != 2 for part in parts):
         raise UserError(f"expected a network that answers [B, D], found {tuple(parts[0].shape)}")
-    embeddings: npt.NDArray[np.float32] = torch.cat(parts).float().numpy()
-    return embeddings
+    return parts
 
 
 def _to_proto(network: nn.Module, preprocessing: Preprocessing, opset: int | None) -> Any:
@@ -208,14 +247,12 @@ def _describe(proto: Any, contract: Contract) -> None:
     """Write the contract into the file and take out what tells of the machine that made it."""
     import onnx
 
-    for part in (*proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info, proto.graph):
-        del part.metadata_props[:]
+    tidy(proto)
     onnx.helper.set_model_props(proto, contract.properties())
-    proto.producer_name = "proxylesskd"
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def beside(path: Path) -> Iterator[Path]:
     """Give a temporary name in the folder of ``path`` (so that the move is atomic), gone afterwards."""
     if not path.parent.is_dir():
         raise UserError(f"expected a folder to write to, found nothing at '{path.parent}'; create it first")
@@ -226,5 +263,6 @@ def _beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _opset(proto: Any) -> int:
+def opset_of(proto: Any) -> int:
+    """Return the version of the ONNX operator set."""
     return next(int(entry.version) for entry in proto.opset_import if entry.domain == "")

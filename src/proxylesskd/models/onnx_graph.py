@@ -124,14 +124,14 @@ def recorded_preprocessing(model: Any) -> dict[str, Any]:
     Raises:
         UserError: the record is there and cannot be read.
     """
-    text = next((entry.value for entry in model.metadata_props if entry.key == "preprocessing"), None)
+    text = next((entry.value for entry in model.metadata_props if entry.key == "proxylesskd"), None)
     if text is None:
         return {}
     try:
-        record = json.loads(text)
+        record = json.loads(text)["preprocessing"]
         return {key: record[key] for key in ("size", "mean", "std", "order", "layout")}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"expected the ONNX metadata 'preprocessing' of an export, found {text[:80]!r}") from error
+        raise UserError(f"expected the ONNX metadata 'proxylesskd' of an export, found {text[:80]!r}") from error
 
 
 def detected_scaling(model: Any) -> tuple[float, float, str]:

@@ -1,0 +1,264 @@
+"""A network in eight bits: static, per channel, in QDQ form, layer by layer as far as the layers bear it.
+
+Activations are uint8 with a scale per tensor, weights int8 with a scale per channel and no more than seven bits: then
+the pairwise int16 sums of CPUs without VNNI cannot overflow, and all CPUs give the same embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from proxylesskd.export.calibrate import Range
+from proxylesskd.export.contract import OUTPUT
+from proxylesskd.export.graph import (
+    add_constant,
+    as_maximum,
+    attributes_of,
+    constants_of,
+    consumers_of,
+    copy_of,
+    expand_prelus,
+    producers_of,
+    replace_nodes,
+)
+
+LEVELS = 63  # of a weight on each side of zero
+_WEIGHED = ("Conv", "Gemm")
+
+
+@dataclass
+class Plan:
+    """Which nodes of a graph are quantised.
+
+    Attributes:
+        nodes: position and kind: ``"weighed"``, ``"scaled"`` (of a PReLU), ``"maximum"`` (of a PReLU) or ``"added"``.
+        same: tensors that share the scale of another.
+    """
+
+    nodes: dict[int, str] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
+
+
+def prepared(body: Any) -> Any:
+    """Return a copy of a network's graph in the form that is quantised: PReLUs as a maximum."""
+    proto = copy_of(body)
+    expand_prelus(proto, as_maximum)
+    return proto
+
+
+def layers(proto: Any) -> list[str]:
+    """Return the outputs of the nodes with weights that can be quantised: what names a layer here."""
+    constants = constants_of(proto)
+    return [node.output[0] for node in proto.graph.node if _is_weighed(node, constants)]
+
+
+def _is_weighed(node: Any, constants: Mapping[str, Any]) -> bool:
+    if node.op_type not in _WEIGHED or any(name not in constants for name in node.input[1:]):
+        return False
+    attributes = attributes_of(node)
+    plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA")
+    return node.op_type == "Conv" or (plain and attributes.get("transB") == 1)
+
+
+def tensors(proto: Any) -> list[str]:
+    """Return every tensor whose range the quantiser may want."""
+    constants = set(constants_of(proto))
+    made = [
+        name for node in proto.graph.node for name in node.output if node.op_type in (*_WEIGHED, "Mul", "Max", "Add")
+    ]
+    read = [node.input[0] for node in proto.graph.node if node.op_type in _WEIGHED]
+    return [name for name in dict.fromkeys([*read, *made]) if name not in constants]
+
+
+def quantise(proto: Any, ranges: Mapping[str, Range], floating: Collection[str] = ()) -> Any:
+    """Return a quantised copy of a graph from :func:`prepared`.
+
+    Args:
+        proto: ``image`` in, ``embedding`` out, float32.
+        ranges: of every tensor of :func:`tensors`.
+        floating: layers of :func:`layers` that stay float.
+    """
+    target = copy_of(proto)
+    plan = _plan(target, set(floating))
+    return _Writer(target, plan, ranges).write()
+
+
+def _plan(proto: Any, floating: set[str]) -> Plan:
+    constants, producers, consumers = constants_of(proto), producers_of(proto), consumers_of(proto)
+    plan, eight = Plan(), set[str]()
+    for position, node in enumerate(proto.graph.node):
+        if _is_weighed(node, constants) and node.output[0] not in floating:
+            plan.nodes[position] = "weighed"
+        elif node.op_type == "Mul" and node.input[0] in eight and node.input[1] in constants:
+            if not _is_slope(node, consumers):
+                continue
+            plan.nodes[position] = "scaled"
+            plan.same[node.output[0]] = node.input[0]
+        elif node.op_type == "Max" and set(node.input) <= eight and producers[node.input[1]].input[0] == node.input[0]:
+            plan.nodes[position] = "maximum"
+            plan.same[node.output[0]] = node.input[0]
+        elif node.op_type == "Add" and set(node.input) <= eight:
+            plan.nodes[position] = "added"
+        else:
+            continue
+        if node.output[0] != OUTPUT:
+            eight.add(node.output[0])
+    return plan
+
+
+def _is_slope(node: Any, consumers: Mapping[str, Sequence[Any]]) -> bool:
+    """Say whether a product is the lower half of a PReLU from :func:`as_maximum`."""
+    readers = consumers.get(node.output[0], [])
+    return len(readers) == 1 and readers[0].op_type == "Max" and node.input[0] in readers[0].input
+
+
+class _Writer:
+    """Writes the quantised graph node by node."""
+
+    def __init__(self, proto: Any, plan: Plan, ranges: Mapping[str, Range]) -> None:
+        self.proto, self.plan = proto, plan
+        self.constants = constants_of(proto)
+        self.ranges = _shared(ranges, plan.same)
+        self.made: list[Any] = []
+        self.quantised: dict[str, str] = {}  # tensor -> its uint8 version
+        self.restored: dict[str, str] = {}  # tensor -> that as float again
+
+    def write(self) -> Any:
+        """Return the graph."""
+        for position, node in enumerate(list(self.proto.graph.node)):
+            kind = self.plan.nodes.get(position)
+            {"weighed": self._weighed, "scaled": self._scaled, "maximum": self._maximum, "added": self._added}.get(
+                kind or "", self._float
+            )(node)
+        replace_nodes(self.proto, self.made)
+        return self.proto
+
+    def _float(self, node: Any) -> None:
+        node.input[:] = [self._read(name) if name in self.quantised else name for name in node.input]
+        self.made.append(node)
+
+    def _weighed(self, node: Any) -> None:
+        name = node.output[0]
+        data, scale = self._quantise_input(node.input[0])
+        weight, weight_scale = self._weight(node.input[1], name)
+        inputs = [data, weight]
+        if len(node.input) > 2:
+            inputs.append(self._bias(self.constants[node.input[2]], scale * weight_scale, name))
+        self._make(node, inputs)
+
+    def _scaled(self, node: Any) -> None:
+        slopes = self.constants[node.input[1]]
+        scale, zero = _grid(min(0.0, float(slopes.min())), max(0.0, float(slopes.max())))
+        eight = (np.rint(slopes / scale) + zero).clip(0, 255).astype(np.uint8)
+        slope = self._restore(add_constant(self.proto, f"{node.input[1]}.u8", eight), scale, zero, node.input[1])
+        self._make(node, [self._read(node.input[0]), slope])
+
+    def _maximum(self, node: Any) -> None:
+        """Take the maximum of the uint8 numbers themselves: both sides and the result share one scale."""
+        from onnx import helper
+
+        name = node.output[0]
+        inputs = [self.quantised[one] for one in node.input]
+        self.made.append(helper.make_node("Max", inputs, [f"{name}.u8"], name=f"{name}.u8"))
+        self.quantised[name] = f"{name}.u8"
+
+    def _added(self, node: Any) -> None:
+        self._make(node, [self._read(name) for name in node.input])
+
+    def _make(self, node: Any, inputs: Sequence[str]) -> None:
+        """Add a node that reads and, but for the embedding itself, writes quantised numbers."""
+        name = node.output[0]
+        node.input[:] = inputs
+        if name != OUTPUT:
+            node.output[0] = f"{name}.float"
+        self.made.append(node)
+        if name != OUTPUT:
+            self._quantise(f"{name}.float", name)
+
+    def _quantise_input(self, name: str) -> tuple[str, float]:
+        if name not in self.quantised:
+            self._quantise(name, name)
+        return self._read(name), _grid(*self.ranges[name])[0]
+
+    def _quantise(self, tensor: str, name: str) -> None:
+        from onnx import helper
+
+        scale, zero = self._grid_constants(name)
+        node = helper.make_node("QuantizeLinear", [tensor, scale, zero], [f"{name}.u8"], name=f"{name}.u8")
+        self.made.append(node)
+        self.quantised[name] = f"{name}.u8"
+
+    def _read(self, name: str) -> str:
+        if name not in self.restored:
+            from onnx import helper
+
+            scale, zero = self._grid_constants(name)
+            made = f"{name}.back"
+            node = helper.make_node("DequantizeLinear", [self.quantised[name], scale, zero], [made], name=made)
+            self.made.append(node)
+            self.restored[name] = made
+        return self.restored[name]
+
+    def _grid_constants(self, name: str) -> tuple[str, str]:
+        owner = self.plan.same.get(name, name)
+        owner = self.plan.same.get(owner, owner)
+        if f"{owner}.scale" not in self.constants:
+            scale, zero = _grid(*self.ranges[owner])
+            self.constants[f"{owner}.scale"] = np.array(scale, np.float32)
+            add_constant(self.proto, f"{owner}.scale", self.constants[f"{owner}.scale"])
+            add_constant(self.proto, f"{owner}.zero", np.array(zero, np.uint8))
+        return f"{owner}.scale", f"{owner}.zero"
+
+    def _weight(self, name: str, layer: str) -> tuple[str, npt.NDArray[np.float32]]:
+        from onnx import helper
+
+        weight = self.constants[name]
+        scale = np.abs(weight).reshape(len(weight), -1).max(1).astype(np.float32) / np.float32(LEVELS)
+        scale = np.maximum(scale, np.float32(1e-12))
+        eight = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
+        inputs = [add_constant(self.proto, f"{layer}.w8", eight), add_constant(self.proto, f"{layer}.ws", scale)]
+        made = f"{layer}.w"
+        self.made.append(helper.make_node("DequantizeLinear", inputs, [made], name=made, axis=0))
+        return made, scale
+
+    def _bias(self, bias: npt.NDArray[np.float32], scale: npt.NDArray[np.float32], layer: str) -> str:
+        from onnx import helper
+
+        scale = scale.astype(np.float32)
+        limits = np.iinfo(np.int32)
+        whole = np.rint(bias.astype(np.float64) / scale).clip(limits.min, limits.max).astype(np.int32)
+        inputs = [add_constant(self.proto, f"{layer}.b32", whole), add_constant(self.proto, f"{layer}.bs", scale)]
+        made = f"{layer}.b"
+        self.made.append(helper.make_node("DequantizeLinear", inputs, [made], name=made, axis=0))
+        return made
+
+    def _restore(self, tensor: str, scale: float, zero: int, name: str) -> str:
+        from onnx import helper
+
+        inputs = [
+            tensor,
+            add_constant(self.proto, f"{name}.scale", np.array(scale, np.float32)),
+            add_constant(self.proto, f"{name}.zero", np.array(zero, np.uint8)),
+        ]
+        made = f"{name}.back"
+        self.made.append(helper.make_node("DequantizeLinear", inputs, [made], name=made))
+        return made
+
+
+def _shared(ranges: Mapping[str, Range], same: Mapping[str, str]) -> dict[str, Range]:
+    """Widen the range of a tensor by those that share its scale."""
+    wide = dict(ranges)
+    for name, owner in same.items():
+        wide[owner] = min(wide[owner][0], wide[name][0]), max(wide[owner][1], wide[name][1])
+    return wide
+
+
+def _grid(low: float, high: float) -> tuple[float, int]:
+    """Return scale and zero point of uint8 numbers between ``low <= 0`` and ``high >= 0``."""
+    scale = max(float(np.float32((high - low) / 255)), 1e-12)
+    return scale, round(min(255.0, max(0.0, -low / scale)))
