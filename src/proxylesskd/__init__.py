@@ -42,6 +42,8 @@ _HOMES = {
     "proxylesskd.models.preprocess": ("Preprocessing",),
     "proxylesskd.models.registry": ("create_model", "list_models", "register_model"),
     "proxylesskd.models.weights": ("load_model", "save_model"),
+    "proxylesskd.protocols.outcome": ("Outcome",),
+    "proxylesskd.protocols.take": ("take_protocol",),
     "proxylesskd.photos.align": ("Alignment", "align_photos"),
     "proxylesskd.recipe": ("Recipe", "load_recipe"),
     "proxylesskd.report.page": ("write_report",),
