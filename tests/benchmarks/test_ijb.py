@@ -18,7 +18,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_sides_of_every_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["ijb.py", *"--rounds 1 --replicates 5".split()])
+    monkeypatch.setattr("sys.argv", ["ijb.py", "--rounds", "1", "--replicates", "5"])
     ijb.main()
     printed = capsys.readouterr().out
     assert "2,000 images, 300 templates, 20,000 pairs, 1 rounds" in printed
