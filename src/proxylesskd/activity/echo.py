@@ -1,0 +1,60 @@
+"""PatchEchoClassifier (Kagiyama, Okita; arXiv 2505.22985): a trained tokeniser before a frozen reservoir, two heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from proxylesskd.activity.reservoir import Reservoir
+
+
+class PatchEcho(nn.Module):
+    """The student: windows ``[B, C, T]`` to what two heads say of them.
+
+    A convolution makes tokens of patches. After the last one, the same final state takes one step more with each of
+    two learned tokens, that of the class and that of distillation, and a linear head reads each of both states.
+
+    Args:
+        channels: C.
+        out: numbers that a head says.
+        patch: samples of a patch.
+        stride: samples from one patch to the next; 0 for the patch itself (the paper; its release has 1).
+        token: dimension of a token; 0 for the patch (the paper).
+        size: cells of the reservoir.
+        apart: say both heads' ``[B, 2 out]`` side by side, class first; else their mean ``[B, out]``.
+        **reservoir: see :class:`proxylesskd.activity.reservoir.Reservoir`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        *,
+        patch: int = 16,
+        stride: int = 0,
+        token: int = 0,
+        size: int = 200,
+        apart: bool = False,
+        **reservoir: Any,
+    ) -> None:
+        super().__init__()
+        self.apart, token = apart, token or patch
+        self.tokens = nn.Conv1d(channels, token, patch, stride or patch)
+        self.reservoir = Reservoir(size, token, **reservoir)
+        self.asking = nn.Parameter(torch.zeros(2, token))  # the class token, then the distillation token
+        self.heads = nn.ModuleList([nn.Linear(size, out) for _ in range(2)])
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return what the heads say, ``[B, 2 out]`` apart or ``[B, out]``."""
+        return self.answer(self.reservoir(self.tokens(windows).transpose(1, 2)))
+
+    def asked(self, state: Tensor) -> list[Tensor]:
+        """Return both states ``[B, R]`` that the heads read, one step from a state ``[B, R]``, which stays as it is."""
+        return [self.reservoir.step(state, token) for token in self.asking]
+
+    def answer(self, state: Tensor) -> Tensor:
+        """Return what the heads say of a state ``[B, R]``."""
+        said = [head(read) for head, read in zip(self.heads, self.asked(state), strict=True)]
+        return torch.cat(said, dim=1) if self.apart else torch.stack(said).mean(dim=0)
