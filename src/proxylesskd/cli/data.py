@@ -1,4 +1,4 @@
-"""Verbs for images: render, look at, convert, pair."""
+"""Verbs for images: render, look at, convert."""
 
 from __future__ import annotations
 
@@ -84,24 +84,3 @@ def convert(
     for what in list(written.skipped.values())[:5]:
         typer.echo(f"left out: {what}")
     typer.echo(f"open it as {target}")
-
-
-@app.command()
-def pairs(
-    source: Annotated[str, typer.Argument(help="A folder or source URI of test identities.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .csv list (folders only) or an InsightFace .bin.")],
-    genuine: Annotated[int, typer.Option(help="Pairs of one identity.")] = 3000,
-    impostor: Annotated[int, typer.Option(help="Pairs of two identities.")] = 3000,
-    seed: Seed = 0,
-) -> None:
-    """Draw a verification set: pairs in ten identity-disjoint folds."""
-    from proxylesskd.data.pairs import make_pairs, write_bin, write_pairs_csv
-    from proxylesskd.data.source import open_source
-
-    faces = open_source(source)
-    drawn = make_pairs(faces, genuine=genuine, impostor=impostor, seed=seed)
-    if out.suffix == ".bin":
-        write_bin(drawn, out)
-    else:
-        write_pairs_csv(drawn, out, root=getattr(faces, "root", None))
-    typer.echo(f"{len(drawn.same)} pairs of {len(drawn.images)} images: {out}")
