@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from proxylesskd.evaluation.calibration import calibrate
 from proxylesskd.evaluation.roc import Bools, Floats, Roc, roc_curve
 
 CURVE_POINTS = 400
@@ -92,10 +93,12 @@ class ModeResult:
         """Return plain values: rates in [0, 1], thresholds as cosines in [-1, 1]."""
         curve = thin(self.roc())
         edges = bin_edges(self.scores)
+        calibration = calibrate(self.scores, self.same)
         return {
             "accuracy": {**self.accuracy.to_dict(), "std": self.accuracy_std, "threshold": self.threshold},
             "auc": self.auc.to_dict(),
             "eer": {"value": self.eer, "threshold": self.eer_threshold},
+            "calibration": None if calibration is None else calibration.to_dict(),
             "tar": [rate.to_dict() for rate in self.tar.values()],
             "roc": {"far": curve.far.tolist(), "tar": curve.tar.tolist()},
             "histogram": {

@@ -53,6 +53,8 @@ class Contract:
         teacher: name and sha256 of the teacher's file, as far as they are known.
         thresholds: by mode (``"single"``, ``"cross"``) and false accept rate (``"1e-3"``), the cosine from which two
             faces count as one person; only rates that the verification set supports.
+        calibration: by mode, ``slope`` and ``intercept`` of
+            :class:`~proxylesskd.evaluation.calibration.Calibration`, for probabilities.
     """
 
     preprocessing: Preprocessing
@@ -65,6 +67,7 @@ class Contract:
     weights: str | None = None
     teacher: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    calibration: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for files."""
@@ -79,7 +82,8 @@ class Contract:
             "flip_fusion": self.flip_fusion,
             "weights": self.weights,
             "teacher": dict(self.teacher),
-            "thresholds": {mode: dict(rates) for mode, rates in self.thresholds.items()},
+            "thresholds": _plain(self.thresholds),
+            "calibration": _plain(self.calibration),
             "provenance": dict(self.provenance),
         }
 
@@ -118,7 +122,6 @@ def _parse(told: dict[str, Any]) -> Contract:
         raise ValueError(f"format {told['format']!r} instead of {FORMAT}")
     if told["dtype"] not in ("float32", "uint8"):
         raise ValueError(f"dtype {told['dtype']!r}")
-    modes = {str(mode): rates for mode, rates in told["thresholds"].items()}
     return Contract(
         preprocessing=Preprocessing.from_dict(told["preprocessing"]),
         dim=int(told["dim"]),
@@ -129,8 +132,13 @@ def _parse(told: dict[str, Any]) -> Contract:
         flip_fusion=bool(told["flip_fusion"]),
         weights=None if told["weights"] is None else str(told["weights"]),
         teacher={str(key): str(value) for key, value in told["teacher"].items()},
-        thresholds={mode: {str(far): float(value) for far, value in rates.items()} for mode, rates in modes.items()},
+        thresholds=_plain(told["thresholds"]),
+        calibration=_plain(told.get("calibration", {})),  # files of before it was kept have none
     )
+
+
+def _plain(by_mode: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {str(mode): {str(key): float(value) for key, value in told.items()} for mode, told in by_mode.items()}
 
 
 def open_session(path: Path, *, threads: int = 1) -> Any:
