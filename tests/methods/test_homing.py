@@ -47,6 +47,17 @@ def build(
     return made, Seen(student.requires_grad_()), batch
 
 
+def relations(student: np.ndarray, teacher: np.ndarray) -> float:
+    """One pair at a time: the mean squared difference of cosines over all ordered pairs."""
+    unit = [x / np.sqrt(sum(value * value for value in x)) for x in student]
+    squares = [
+        (sum(a * b for a, b in zip(x, y, strict=True)) - sum(a * b for a, b in zip(f, g, strict=True))) ** 2
+        for x, f in zip(unit, teacher, strict=True)
+        for y, g in zip(unit, teacher, strict=True)
+    ]
+    return float(np.mean(squares))
+
+
 def plain(student: np.ndarray, method: Homing, batch: Batch, share: float) -> list[float]:
     """One logit at a time: the own row is exchanged for the target, then it is any margin softmax."""
     each = []
@@ -63,25 +74,32 @@ def plain(student: np.ndarray, method: Homing, batch: Batch, share: float) -> li
     ("progress", "options", "share"),
     [
         (0.0, {}, 0.0),
-        (0.25, {}, 0.25),
-        (0.5, {"start": 0.2, "end": 0.6}, 0.4),
-        (0.5, {"power": 2.0, "end": 0.8}, 0.2),
+        (0.5, {}, 0.25),
+        (0.25, {"power": 1.0, "relation": 0.0}, 0.25),
+        (0.5, {"start": 0.2, "end": 0.6, "power": 1.0}, 0.4),
+        (0.5, {"power": 2.0, "end": 0.8, "relation": 7.0}, 0.2),
         (0.9, {"start": 1.0, "end": 0.0, "power": 0.5}, 1.0 - 0.9**0.5),
     ],
 )
 def test_loss_and_gradient(engine: str, progress: float, options: dict[str, float], share: float) -> None:
     method, seen, batch = build(progress, engine=engine, **options)
     found = method.loss(seen, batch)
-    student = seen.embeddings.detach().numpy()
-    assert found["loss"].item() == pytest.approx(np.mean(plain(student, method, batch, share)), rel=1e-9)
+    student, weight = seen.embeddings.detach().numpy(), options.get("relation", 30.0)
+
+    def whole(at: np.ndarray) -> float:
+        return float(np.mean(plain(at, method, batch, share))) + weight * relations(
+            at, batch.teacher_embeddings.numpy()
+        )
+
+    assert found["loss"].item() == pytest.approx(whole(student), rel=1e-9)
     assert found["share"].item() == pytest.approx(share)
     found["loss"].backward()
-    numeric = reference.numeric_gradient(lambda at: float(np.mean(plain(at, method, batch, share))), student.copy())
-    np.testing.assert_allclose(seen.embeddings.grad.numpy(), numeric, atol=1e-6)
+    numeric = reference.numeric_gradient(whole, student.copy())
+    np.testing.assert_allclose(seen.embeddings.grad.numpy(), numeric, atol=2e-6)
 
 
 def test_at_the_end_of_the_way_it_is_proxyless() -> None:
-    method, seen, batch = build(0.3, start=1.0, end=1.0)
+    method, seen, batch = build(0.3, start=1.0, end=1.0, relation=0.0)
     proxyless = Proxyless(classifier=method.classifier, margin=ArcFace(MARGIN), scale=SCALE)
     assert method.loss(seen, batch)["loss"].item() == pytest.approx(proxyless.loss(seen, batch)["loss"].item())
     assert method.loss(seen, batch)["accuracy"] == proxyless.loss(seen, batch)["accuracy"]
@@ -96,9 +114,11 @@ def test_on_the_way_a_student_that_copies_the_teacher_is_right() -> None:
 
 
 def test_only_general_images_count() -> None:
-    method, seen, batch = build(0.4, general=3)
-    found = method.loss(seen, batch)["loss"].item()
-    assert found == pytest.approx(np.mean(plain(seen.embeddings.detach().numpy(), method, batch, 0.4)[:3]))
+    method, seen, batch = build(0.4, general=3, power=1.0)
+    found, student = method.loss(seen, batch), seen.embeddings.detach().numpy()
+    relation = relations(student, batch.teacher_embeddings.numpy())  # of all images
+    assert found["relation"].item() == pytest.approx(relation)
+    assert found["loss"].item() == pytest.approx(np.mean(plain(student, method, batch, 0.4)[:3]) + 30 * relation)
 
 
 def test_rows_of_eight_bits_and_float32_embeddings() -> None:
@@ -121,7 +141,7 @@ def test_shares() -> None:
     assert share_at(0.5, 0.0, 1.0, 3.0) == pytest.approx(0.125)
 
 
-@pytest.mark.parametrize("options", [{"start": -0.1}, {"end": 1.1}, {"power": 0.0}])
+@pytest.mark.parametrize("options", [{"start": -0.1}, {"end": 1.1}, {"power": 0.0}, {"relation": -1.0}])
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(UserError, match="expected start and end"):
         build(**options)  # type: ignore[arg-type]
