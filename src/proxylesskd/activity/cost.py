@@ -18,10 +18,9 @@ POWER_SAVING = (0.7, 0.2, 0.1)  # the paper's weights of the three
 
 
 def multiply_adds(model: nn.Module, channels: int, samples: int, *, recurrent: bool = True) -> int:
-    """Return the multiply-adds of a model for one window ``[channels, samples]``.
+    """Return the multiply-adds of a model for one window; ``recurrent=False`` forgets reservoirs, as was published.
 
-    The reservoir costs the entries of both its matrices that are not zero, at each patch and at each of the two learned
-    tokens; ``recurrent=False`` leaves it out, as the published numbers do.
+    They cost the entries of both their matrices that are not zero, at each patch and each of the two learned tokens.
     """
     counted, rows = multiply_adds_of(model, torch.zeros(1, channels, samples)), getattr(model, "rows", None)
     counted += rows.numel() if isinstance(rows, Tensor) else 0

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from proxylesskd.activity.reservoir import Reservoir
+from proxylesskd.models.reservoir import Reservoir
 
 
 class PatchEcho(nn.Module):
@@ -24,7 +24,7 @@ class PatchEcho(nn.Module):
         token: dimension of a token; 0 for the patch (the paper).
         size: cells of the reservoir.
         apart: say both heads' ``[B, 2 out]`` side by side, class first; else their mean ``[B, out]``.
-        **reservoir: see :class:`proxylesskd.activity.reservoir.Reservoir`.
+        **reservoir: see :class:`proxylesskd.models.reservoir.Reservoir`.
     """
 
     def __init__(
@@ -48,7 +48,12 @@ class PatchEcho(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return what the heads say, ``[B, 2 out]`` apart or ``[B, out]``."""
-        return self.answer(self.reservoir(self.tokens(windows).transpose(1, 2)))
+        return self.answer(self.state(windows))
+
+    def state(self, windows: Tensor) -> Tensor:
+        """Return the reservoir's state ``[B, R]`` after all patches."""
+        found: Tensor = self.reservoir(self.tokens(windows).transpose(1, 2))
+        return found
 
     def asked(self, state: Tensor) -> list[Tensor]:
         """Return both states ``[B, R]`` that the heads read, one step from a state ``[B, R]``, which stays as it is."""

@@ -27,8 +27,8 @@ class OneStep(nn.Module):
 
     def forward(self, patch: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is thought after this patch, and the state to go on from."""
-        standard = (patch - self.model.body.mean) / self.model.body.deviation
-        state = self.echo.reservoir.step(state, self.echo.tokens(standard)[:, :, 0])
+        token = self.echo.tokens(self.model.body.standard(patch))[:, :, 0]
+        state = self.echo.reservoir.step(state, token)
         return self.model.read(self.echo.answer(state)), state
 
 

@@ -43,7 +43,7 @@ def _person(windows: int, random: torch.Generator) -> Tensor:
     x, y, z = (0.15 * torch.randn(3, generator=random)).tolist()
     askew = torch.linalg.matrix_exp(torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]))
     mine = [_windows(gait, windows, slow, strong, lean - 1.0, random) for gait in GAITS.values()]
-    return askew @ torch.cat(mine)
+    return torch.matmul(askew, torch.cat(mine))
 
 
 def _windows(

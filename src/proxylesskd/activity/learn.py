@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +15,40 @@ from torch import Tensor, nn
 
 from proxylesskd.activity.cost import cost_of
 from proxylesskd.activity.echo import PatchEcho
-from proxylesskd.activity.plan import DataPlan, Plan
-from proxylesskd.activity.recogniser import Recogniser, Standardised, load_recogniser, make_network, save_recogniser
+from proxylesskd.activity.plan import Plan
+from proxylesskd.activity.recogniser import Recogniser, load_recogniser, make_network, save_recogniser
 from proxylesskd.activity.windows import Windows, open_windows
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.ridge import fit_layer
-from proxylesskd.data.keys import sample_keys
 from proxylesskd.data.sampler import batch_indices
+from proxylesskd.data.series import augment_series
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation.by_person import Score, logits_of, score
-from proxylesskd.methods.formula import parse_formula
+from proxylesskd.methods.formula import Summand, parse_formula
 from proxylesskd.methods.learner import Learner, Term
 from proxylesskd.methods.tokens import KINDS, TokenDistillation
+from proxylesskd.models.standardised import Standardised
 from proxylesskd.recipe import Recipe, as_toml, laid_over
 from proxylesskd.recipe_method import learner_of
 from proxylesskd.teaching.taught import Taught, Teach
 from proxylesskd.training.log import MetricsLog
 from proxylesskd.training.loop import fit
-from proxylesskd.training.update import Loaded, Transform
+from proxylesskd.training.update import Loaded
 
-ORDER, AUGMENT = 1, 2  # one number per purpose, added to the seed
+_AS_PLANNED = ("momentum", "weight_decay", "schedule", "clip", "checkpoint_every", "log_every")
 MODEL, CLASSIFIER, RECIPE = "model.safetensors", "classifier.safetensors", "recipe.toml"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A plan, its first method, the windows, the run folder, and the teacher's network and rows where there is one."""
+
+    plan: Plan
+    first: Summand
+    train: Windows
+    out: Path
+    heard: Recogniser | None
+    rows: InheritedClassifier | None
 
 
 def learn(plan: Plan, out: Path, *, teacher: Path | None = None, resume: bool = False, quiet: bool = False) -> Score:
@@ -54,149 +69,106 @@ def learn(plan: Plan, out: Path, *, teacher: Path | None = None, resume: bool = 
     Raises:
         UserError: anything in the plan or its files is wrong, or the training was stopped.
     """
-    windows = open_windows(plan.data.windows).resampled(plan.data.samples)
-    train, test = windows.split(plan.data.test)
-    if (out / RECIPE).exists() and not resume:
-        raise UserError(f"expected a new folder, found a run in '{out}'; give --resume or another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RECIPE).write_text(as_toml(plan.to_dict()), encoding="utf-8")
+    train, test = open_windows(plan.data.windows).resampled(plan.data.samples).split(plan.data.test)
     heard = None if teacher is None else load_recogniser(teacher / MODEL)[0]
     rows = None if teacher is None else InheritedClassifier.load(teacher / CLASSIFIER)
     if rows is not None and tuple(rows.identities) != train.activities:
         raise UserError(
             f"expected a teacher of {', '.join(train.activities)}, found one of {', '.join(rows.identities)}"
         )
-    model, told = _trained(plan, train, out, heard, rows, resume, quiet)
+    if (out / RECIPE).exists() and not resume:
+        raise UserError(f"expected a new folder, found a run in '{out}'; give --resume or another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RECIPE).write_text(as_toml(plan.to_dict()), encoding="utf-8")
+    model, told = _trained(_Job(plan, parse_formula(plan.method.name)[0], train, out, heard, rows), resume, quiet)
     save_recogniser(out / MODEL, model, plan.model, told)
     return evaluate(out, test)
 
 
 def evaluate(run: Path, test: Windows | None = None) -> Score:
-    """Score the model of a run folder on the test subjects of its recipe, unless other windows are given.
-
-    Writes ``evaluation.json``: the score, and what a window costs.
-    """
+    """Score a run on the test subjects of its recipe, unless windows are given, and write ``evaluation.json``."""
     if test is None:
         plan = laid_over(Plan(), run / RECIPE).data
         test = open_windows(plan.windows).resampled(plan.samples).split(plan.test)[1]
     model, told = load_recogniser(run / MODEL)
     found = score(logits_of(model, test.values), test.labels, test.subjects)
     cost = cost_of(model, told["channels"], told["samples"], (run / MODEL).stat().st_size)
-    said = found.to_dict() | {"activities": told["activities"], "cost": cost}
+    said = found.to_dict() | {"classes": told["activities"], "cost": cost}
     (run / "evaluation.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
     return found
 
 
-def _trained(
-    plan: Plan,
-    train: Windows,
-    out: Path,
-    heard: Recogniser | None,
-    rows: InheritedClassifier | None,
-    resume: bool,
-    quiet: bool,
-) -> tuple[Recogniser, dict[str, Any]]:
-    classes, (channels, samples) = len(train.activities), train.values.shape[1:]
-    kind = parse_formula(plan.method.name)[0].name
-    apart = kind in (*KINDS, "ridge")
-    width = classes if apart else plan.model.dim if rows is None else rows.dim
+def _trained(job: _Job, resume: bool, quiet: bool) -> tuple[Recogniser, dict[str, Any]]:
+    """Return the trained recogniser, and what its file tells of it."""
+    plan, classes, (channels, samples) = job.plan, len(job.train.activities), job.train.values.shape[1:]
+    apart, rows = job.first.name in (*KINDS, "ridge"), None
+    width = classes if apart else plan.model.dim if job.rows is None else job.rows.dim
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         network = make_network(plan.model, channels, samples, width, apart=apart, seed=plan.seed)
-        deviation, mean = torch.std_mean(train.values, dim=(0, 2))
+        deviation, mean = torch.std_mean(job.train.values, dim=(0, 2))
         student = Standardised(network, mean, deviation)
-        if kind == "ridge":
-            _read_out(student, train, plan)
+        if job.first.name == "ridge":
+            _read_out(student, job)
         else:
-            rows = _fitted(plan, student, train, out, width, heard, rows, resume, quiet)
-    inherited = None if apart or rows is None else rows.stored.float()  # type: ignore[union-attr]
-    told = {"channels": channels, "samples": samples, "out": width, "apart": apart, "rate": train.rate}
-    return Recogniser(student, classes, inherited, plan.method.scale), told | {"activities": train.activities}
+            learner = _learner(job, student, width)
+            _fit(job, learner, resume, quiet)
+            rows = None if apart else _kept_rows(job, learner)
+    told = {"channels": channels, "samples": samples, "out": width, "apart": apart, "rate": job.train.rate}
+    return Recogniser(student, classes, rows, plan.method.scale), told | {"activities": job.train.activities}
 
 
-def _read_out(student: Standardised, train: Windows, plan: Plan) -> None:
+def _read_out(student: Standardised, job: _Job) -> None:
     """Fit the heads of a reservoir by ridge regression, each on the states that it reads."""
-    if not isinstance(student.network, PatchEcho):
-        raise UserError(f"expected model.name=echo for ridge, found '{plan.model.name}'")
-    options = parse_formula(plan.method.name)[0].options
-    network, values = student.network, (train.values - student.mean) / student.deviation
+    network, strength = student.network, float(job.first.options.get("strength", 1.0))
+    if not isinstance(network, PatchEcho):
+        raise UserError(f"expected model.name=echo for ridge, found '{job.plan.model.name}'")
     with torch.no_grad():
-        state = torch.cat([network.reservoir(network.tokens(part).transpose(1, 2)) for part in values.split(512)])
-        for head, read in zip(network.heads, network.asked(state), strict=True):
-            assert isinstance(head, nn.Linear)
-            fit_layer(head, read, train.labels, float(options.get("strength", 1.0)))
+        reads = network.asked(network.state(student.standard(job.train.values)))
+    for head, read in zip(network.heads, reads, strict=True):
+        fit_layer(head, read, job.train.labels, strength)  # type: ignore[arg-type]
 
 
-def _fitted(
-    plan: Plan,
-    student: Standardised,
-    train: Windows,
-    out: Path,
-    width: int,
-    heard: Recogniser | None,
-    rows: InheritedClassifier | None,
-    resume: bool,
-    quiet: bool,
-) -> InheritedClassifier | None:
-    """Run the loop; return the rows that the student's embedding is compared with, and save them."""
-    learner = _learner(plan, student, train, out, width, rows)
-    todo, per_epoch = plan.train, max(1, len(train.values) // plan.train.batch)
-    steps = todo.steps or max(1, round(todo.epochs * len(train.values) / todo.batch))
-    with MetricsLog(out / "metrics.jsonl") as log:
+def _learner(job: _Job, student: nn.Module, width: int) -> Learner:
+    method, classes = job.plan.method, len(job.train.activities)
+    if job.first.name in KINDS:
+        how: dict[str, Any] = {"classifier": job.rows, "scale": method.scale, "smoothing": method.smoothing}
+        tokens = TokenDistillation(classes=classes, kind=job.first.name, **how | dict(job.first.options))
+        return Learner(student, [Term(job.first.name, tokens)])
+    sizes: dict[str, Any] = {"num_identities": classes, "dim": width, "images": len(job.train.values)}
+    teacher = None if job.rows is None else job.rows.dim
+    recipe = Recipe(job.plan.seed, method=method)
+    return learner_of(recipe, student, job.out, **sizes, classifier=job.rows, teacher_dim=teacher)
+
+
+def _fit(job: _Job, learner: Learner, resume: bool, quiet: bool) -> None:
+    plan, train, student = job.plan.train, job.train, learner.student
+    assert isinstance(student, Standardised)
+    data, seed = job.plan.data, job.plan.seed
+    noise = {"deviation": student.deviation, "jitter": data.jitter, "flip": data.flip, "stretch": data.stretch}
+    steps = plan.steps or max(1, round(plan.epochs * len(train.values) / plan.batch))
+    with MetricsLog(job.out / "metrics.jsonl") as log:
         result = fit(
             learner,
-            lambda start, stop: _batches(train, todo.batch, plan.seed + ORDER, start, stop),
+            partial(_batches, train, plan.batch, seed + 1),
             steps=steps,
-            steps_per_epoch=per_epoch,
+            steps_per_epoch=max(1, len(train.values) // plan.batch),
             prepare=lambda values, _indices, _step: values,
-            augment=_augmenter(plan.data, student.deviation, plan.seed + AUGMENT),
-            teach=None if heard is None else _taught_by(heard),
+            augment=lambda values, _indices, step: augment_series(values, seed + 2, step, **noise),
+            teach=None if job.heard is None else _teach(job),
             optimiser="adamw",
-            lr=todo.learning_rate,
-            momentum=todo.momentum,
-            weight_decay=todo.weight_decay,
-            schedule=todo.schedule,
-            warmup=round(todo.warmup * steps),
-            clip=todo.clip,
-            autocast=todo.autocast,
+            lr=plan.learning_rate,
+            warmup=round(plan.warmup * steps),
             channels_last=False,
-            checkpoints=out / "checkpoints",
-            checkpoint_every=todo.checkpoint_every,
+            checkpoints=job.out / "checkpoints",
             resume=resume,
-            settings=plan.to_dict(),
+            settings=job.plan.to_dict(),
             log=log,
-            log_every=todo.log_every,
             quiet=quiet,
+            **{name: getattr(plan, name) for name in _AS_PLANNED},
         )
     if not result.finished:
         raise UserError(f"expected {steps} steps, stopped by {result.stopped_by} at {result.step}; go on with --resume")
-    own = dict(learner.trainable()).get("alone.rows")
-    if own is not None:
-        told = {"how": "trained together with the network", "run": out.name}
-        rows = InheritedClassifier(F.normalize(own.detach().cpu(), dim=1), train.activities, told)
-    if rows is not None:
-        rows.save(out / CLASSIFIER)
-    return rows
-
-
-def _learner(
-    plan: Plan, student: nn.Module, train: Windows, out: Path, width: int, rows: InheritedClassifier | None
-) -> Learner:
-    first, method = parse_formula(plan.method.name)[0], plan.method
-    if first.name in KINDS:
-        how: dict[str, Any] = {"classifier": rows, "scale": method.scale, "smoothing": method.smoothing}
-        tokens = TokenDistillation(classes=len(train.activities), kind=first.name, **how, **first.options)
-        return Learner(student, [Term(first.name, tokens)])
-    return learner_of(
-        Recipe(plan.seed, method=method),
-        student,
-        out,
-        num_identities=len(train.activities),
-        dim=width,
-        images=len(train.values),
-        classifier=rows,
-        teacher_dim=None if rows is None else rows.dim,
-    )
 
 
 def _batches(train: Windows, batch: int, seed: int, start: int, stop: int) -> Iterator[Loaded]:
@@ -205,27 +177,25 @@ def _batches(train: Windows, batch: int, seed: int, start: int, stop: int) -> It
         yield step, train.values[chosen], train.labels[chosen], chosen
 
 
-def _taught_by(teacher: Recogniser) -> Teach:
-    def teach(values: Tensor, _indices: Tensor, _step: int) -> Taught:
-        said = logits_of(teacher.body, values)  # [B, D]
+def _teach(job: _Job) -> Teach:
+    """Ask the teacher about each batch, or, where ``method.cache`` is ``cached``, once about windows as they are."""
+    assert job.heard is not None
+    body, kept = job.heard.body, job.plan.method.cache == "cached"
+    once = logits_of(body, job.train.values) if kept else torch.empty(0)  # [N, D]
+
+    def teach(values: Tensor, indices: Tensor, _step: int) -> Taught:
+        said = once[indices] if kept else logits_of(body, values)  # [B, D]
         return Taught(F.normalize(said, dim=1), said.norm(dim=1))
 
     return teach
 
 
-def _augmenter(plan: DataPlan, deviation: Tensor, seed: int) -> Transform:
-    """Return the paper's augmentation, a function of (seed, step): resampling, backward time, Gaussian jitter."""
-
-    def change(values: Tensor, _indices: Tensor, step: int) -> Tensor:
-        key = int(sample_keys(seed, step, torch.zeros(1, dtype=torch.int64)))
-        random, samples = torch.Generator().manual_seed(key & (2**62 - 1)), values.shape[2]
-        kept = samples - int(plan.stretch * samples * float(torch.rand((), generator=random)))
-        first = int((samples - kept + 1) * float(torch.rand((), generator=random)))
-        if kept < samples:
-            part = values[:, :, first : first + kept]
-            values = F.interpolate(part, size=samples, mode="linear", align_corners=True)
-        backwards = torch.rand(len(values), generator=random) < plan.flip
-        values = torch.where(backwards[:, None, None], values.flip(2), values)
-        return values + plan.jitter * deviation * torch.randn(values.shape, generator=random)
-
-    return change
+def _kept_rows(job: _Job, learner: Learner) -> Tensor | None:
+    """Return and save the rows that an embedding is compared with: those it was trained with, or the teacher's."""
+    rows, own = job.rows, dict(learner.trainable()).get("alone.rows")
+    if own is not None:
+        rows = InheritedClassifier(F.normalize(own.detach(), dim=1), job.train.activities, {"run": job.out.name})
+    if rows is None:
+        raise UserError(f"expected a teacher for {job.plan.method.name}, found none; give --teacher")
+    rows.save(job.out / CLASSIFIER)
+    return torch.as_tensor(rows.stored).float()

@@ -19,28 +19,11 @@ from proxylesskd.activity.mixer import PatchMixer
 from proxylesskd.activity.plan import NetworkPlan
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.methods.logits import cosine_logits
+from proxylesskd.models.standardised import Standardised
 from proxylesskd.models.weights import check_fit, existing_file, read_tensors, write_atomically
 
 NETWORKS = ("echo", "mixer", "conv-lstm")
 _KEY, _LARGEST = "proxylesskd.activity", 1 << 14
-
-
-class Standardised(nn.Module):
-    """A network behind the standardisation of its channels, so that it takes windows in the units of the recording."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, network: nn.Module, mean: Tensor, deviation: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", mean[:, None])  # [C, 1]
-        self.register_buffer("deviation", deviation[:, None].clamp_min(1e-6))
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Return what the network says of ``[B, C, T]``."""
-        said: Tensor = self.network((windows - self.mean) / self.deviation)
-        return said
 
 
 class Recogniser(nn.Module):
@@ -67,7 +50,7 @@ class Recogniser(nn.Module):
     def read(self, said: Tensor) -> Tensor:
         """Return logits of what the body says."""
         if self.rows is None:
-            return said.unflatten(1, (-1, self.classes)).mean(dim=1)
+            return said.reshape(len(said), -1, self.classes).mean(dim=1)
         return cosine_logits(said, self.rows, self.scale)
 
 

@@ -83,8 +83,8 @@ def _windows(
         raise UserError(f"expected recordings {pattern} of {seconds:g} s and more in '{folder}', found none")
     names, labels = np.unique(np.concatenate([named for _, named, _ in found]), return_inverse=True)
     subjects = np.concatenate([np.full(len(named), subject) for _, named, subject in found])
-    values = torch.from_numpy(np.concatenate([windows for windows, _, _ in found]).astype(np.float32))
-    return Windows(values, torch.from_numpy(labels), torch.from_numpy(subjects), tuple(map(str, names)), rate)
+    cuts = torch.from_numpy(np.concatenate([windows for windows, _, _ in found]).astype(np.float32))
+    return Windows(cuts, torch.from_numpy(labels), torch.from_numpy(subjects), tuple(map(str, names)), rate)
 
 
 def cut(values: Table, named: Table, waits: Table, length: int) -> tuple[Table, Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class Windows:
 
     def people(self) -> tuple[int, ...]:
         """Return the subjects, sorted."""
-        return tuple(self.subjects.unique().tolist())
+        return tuple(torch.unique(self.subjects).tolist())
 
     def resampled(self, samples: int) -> Windows:
         """Return windows of another length, by straight lines between the samples (the paper: 496); 0 for as found."""
@@ -66,12 +67,8 @@ class Windows:
     def split(self, test: str) -> tuple[Windows, Windows]:
         """Return training and test windows of different subjects.
 
-        Args:
-            test: ``"official"``, ``"3,7,12"`` for these subjects, or ``"1/5"`` for the first of five random folds,
-                which are the same every time.
-
-        Raises:
-            UserError: there is no such split, or nobody would be left to train on.
+        ``test`` is ``"official"``, ``"3,7,12"`` for these subjects, or ``"1/5"`` for the first of five random folds,
+        which are the same every time.
         """
         people = self._tested(test)
         return self.of(tuple(one for one in self.people() if one not in people)), self.of(people)
@@ -95,7 +92,7 @@ def open_windows(location: str) -> Windows:
     from proxylesskd.activity.recordings import read_pamap2, read_wisdm
 
     scheme, _, place = location.partition(":")
-    readers = {"npz": read_npz, "pamap2": read_pamap2, "wisdm": read_wisdm}
+    readers: dict[str, Callable[[Path], Windows]] = {"npz": read_npz, "pamap2": read_pamap2, "wisdm": read_wisdm}
     if scheme == "gaits" and (place or "0").isdigit():
         return make_gaits(seed=int(place or 0))
     if scheme not in readers or not place:

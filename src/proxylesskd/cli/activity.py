@@ -17,10 +17,10 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders.")]
 
 
 def _learn(out: Path, given: list[str], recipe: Path | None, teacher: Path | None, resume: bool, quiet: bool) -> None:
-    from proxylesskd.activity.demo import compare_runs
     from proxylesskd.activity.learn import learn
     from proxylesskd.activity.plan import Plan
     from proxylesskd.recipe import laid_over
+    from proxylesskd.report.classifiers import compare_runs
 
     found = learn(laid_over(Plan(), recipe, given), out, teacher=teacher, resume=resume, quiet=quiet)
     typer.echo(f"accuracy {found.accuracy:.4f}, macro F1 {found.macro_f1:.4f}, {len(found.asked)} test subjects")
@@ -54,8 +54,8 @@ def evaluate(
     runs: Runs, out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of a page of all of them.")] = None
 ) -> None:
     """Score runs on the test subjects of their recipes, and set them side by side."""
-    from proxylesskd.activity.demo import compare_runs
     from proxylesskd.activity.learn import evaluate as find
+    from proxylesskd.report.classifiers import compare_runs
 
     for run in runs:
         found = find(run)

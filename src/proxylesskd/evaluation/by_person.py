@@ -54,14 +54,14 @@ class Score:
 def logits_of(model: nn.Module, values: Tensor, batch: int = 512) -> Tensor:
     """Return ``[N, …]``, what a model says of ``[N, …]`` samples, in evaluation mode and without gradients."""
     with evaluating(model):
-        return torch.cat([model(part) for part in values.split(batch)])
+        return torch.cat([model(part) for part in torch.split(values, batch)])
 
 
 def score(logits: Tensor, labels: Tensor, people: Tensor) -> Score:
     """Score ``[N, C]`` logits of samples with ``[N] int64`` labels, of ``[N] int64`` people."""
     classes, said = logits.shape[1], logits.argmax(dim=1)
     confusion = torch.bincount(labels * classes + said, minlength=classes**2).view(classes, classes).numpy()
-    own = {int(one): people == one for one in people.unique()}
+    own = {int(one): people == one for one in torch.unique(people)}
     right = {one: int((said == labels)[mine].sum()) for one, mine in own.items()}
     return Score(confusion, right, {one: int(mine.sum()) for one, mine in own.items()})
 

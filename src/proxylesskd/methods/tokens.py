@@ -83,7 +83,7 @@ class TokenDistillation(nn.Module):
 
     def loss(self, seen: Seen, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum, its two parts, and the accuracy of the mean of both heads."""
-        heads = seen.embeddings.split(self.classes, dim=1)
+        heads = torch.split(seen.embeddings, self.classes, dim=1)
         named, heard = heads[0], heads[-1]  # [B, C] each
         hard, soft = self._right(named, batch.labels), self._soft(heard, batch)
         right = ((named + heard).argmax(dim=1) == batch.labels).float().mean()

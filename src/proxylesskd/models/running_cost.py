@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from proxylesskd.models.modes import evaluating
 
 
-class _Live(TorchDispatchMode):
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors that operators return, and the most that are alive at once."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self.known = set[int]()
 
@@ -47,7 +47,7 @@ def peak_bytes(model: nn.Module, inputs: Tensor) -> int:
     own = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     with evaluating(model), _Live() as live:
         model(inputs)
-    return own + live.peak
+    return int(own + live.peak)
 
 
 def milliseconds(model: nn.Module, inputs: Tensor, repeats: int = 30) -> float:

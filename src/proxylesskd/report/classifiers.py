@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxylesskd.errors import UserError
 from proxylesskd.evaluation.bootstrap import Difference
-from proxylesskd.evaluation.by_person import Score, estimate
+from proxylesskd.evaluation.by_person import Score, difference, estimate, read_score
 from proxylesskd.evaluation.result import Estimate
+from proxylesskd.export.run_folder import read_json
 from proxylesskd.models.weights import write_atomically
 from proxylesskd.report.confusion import confusion_chart
-from proxylesskd.report.curves import Figure, Line, curves, notes
+from proxylesskd.report.curves import Figure, Line, curves, notes, read_rows
 from proxylesskd.report.page import fill
 from proxylesskd.report.scatter import Point, scatter_chart
 from proxylesskd.report.sections import Section
@@ -69,6 +71,27 @@ def write_classifiers(folder: Path, classes: Sequence[str], found: Sequence[Cont
     page = fill(folder.resolve().name, "ProxylessKD report", lead, tiles, parts)
     write_atomically(folder / "report.html", page.encode())
     return folder / "report.html"
+
+
+def compare_runs(folder: Path, runs: Mapping[str, Path]) -> Path:
+    """Write the page of several run folders, each with ``evaluation.json``, differences being to the first.
+
+    Raises:
+        UserError: there is no run, or one was not evaluated.
+    """
+    found, classes = list[Contender](), list[str]()
+    for name, run in runs.items():
+        told = read_json(run / "evaluation.json")
+        if told is None or not {"classes", "cost"} <= set(told):
+            raise UserError(f"expected a run that was evaluated in '{run}', found none; evaluate it first")
+        own, classes = read_score(told), list(told["classes"])
+        same = bool(found) and found[0].score.asked == own.asked
+        minus = difference([own], [found[0].score]) if same else None
+        found.append(Contender(name, own, told["cost"], read_rows(run), minus))
+    if not found:
+        raise UserError("expected at least one run to show, found none")
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_classifiers(folder, classes, found)
 
 
 def _interval(one: Estimate) -> str:
