@@ -8,11 +8,7 @@ from torch import Tensor, nn
 class DeepConvLSTM(nn.Module):
     """Windows ``[B, C, T]`` to what a linear head says of the last state, ``[B, out]``.
 
-    Args:
-        channels: C.
-        out: numbers that the head says.
-        width: factor on 64 filters and 128 cells: 1, 0.5 or 0.25 in the paper.
-        dropout: before the head.
+    ``width`` is a factor on 64 filters and 128 cells, in the paper 1, 0.5 or 0.25; ``dropout`` is before the head.
     """
 
     def __init__(self, channels: int, out: int, *, width: float = 1.0, dropout: float = 0.5) -> None:

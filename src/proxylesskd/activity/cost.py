@@ -13,8 +13,7 @@ from proxylesskd.activity.echo import PatchEcho
 from proxylesskd.models.count import count_parameters, multiply_adds_of
 from proxylesskd.models.running_cost import milliseconds, peak_bytes
 
-COSTS = ("multiply_adds", "peak_bytes", "file_bytes")
-POWER_SAVING = (0.7, 0.2, 0.1)  # the paper's weights of the three
+COSTS, POWER_SAVING = ("multiply_adds", "peak_bytes", "file_bytes"), (0.7, 0.2, 0.1)  # and the paper's weights of them
 
 
 def multiply_adds(model: nn.Module, channels: int, samples: int, *, recurrent: bool = True) -> int:

@@ -17,10 +17,8 @@ class PatchEcho(nn.Module):
     two learned tokens, that of the class and that of distillation, and a linear head reads each of both states.
 
     Args:
-        channels: C.
-        out: numbers that a head says.
-        patch: samples of a patch.
-        stride: samples from one patch to the next; 0 for the patch itself (the paper; its release has 1).
+        channels, out: C, and how many numbers a head says.
+        patch, stride: samples of a patch, and from one to the next; 0 for the patch itself (the paper; its release: 1).
         token: dimension of a token; 0 for the patch (the paper).
         size: cells of the reservoir.
         apart: say both heads' ``[B, 2 out]`` side by side, class first; else their mean ``[B, out]``.

@@ -3,9 +3,9 @@
 In g, the axes of the body being forward, left and up; an accelerometer at rest feels ``+1`` upwards:
 
 - a posture tilts the trunk, and gravity with it, by an angle that varies with people and from window to window;
-- a gait bounces upwards and forwards at the frequency of steps and sways left at half of it, each with overtones that
-  fall as ``1 / k^2``; a heel strikes as a short pulse once a step; tall people step more slowly;
-- the sensor sits askew by a rotation of its own for each person, and each axis adds white noise of 0.02 g.
+- a gait bounces up and forwards at the frequency of steps and sways left at half of it, with overtones that fall as
+  ``1 / k^2``; a heel strikes as a short pulse once a step; tall people step more slowly;
+- the sensor sits askew by a rotation of each person's own, and each axis adds white noise of 0.02 g.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,19 +55,9 @@ def learn(plan: Plan, out: Path, *, teacher: Path | None = None, resume: bool = 
     """Train a network as a plan says, into a run folder, and score it on the test subjects.
 
     ``method.name`` is ``labels``, ``kl`` or ``js``, see :mod:`proxylesskd.methods.tokens`; ``ridge``, which trains
-    nothing but the heads of a reservoir; or any sum of :mod:`proxylesskd.methods.catalogue`. A teacher of others is
-    one that was trained by ``alone``.
-
-    Args:
-        plan: what to do.
-        out: folder for ``recipe.toml``, ``metrics.jsonl``, checkpoints, ``model.safetensors``, ``evaluation.json``
-            and, where an embedding was learned, ``classifier.safetensors``.
-        teacher: run folder of the teacher.
-        resume: go on from the newest checkpoint.
-        quiet: draw no progress bar.
-
-    Raises:
-        UserError: anything in the plan or its files is wrong, or the training was stopped.
+    nothing but the heads of a reservoir; or any sum of :mod:`proxylesskd.methods.catalogue`. ``teacher`` is the run
+    folder of one that was trained by ``alone``. The folder gets ``recipe.toml``, ``metrics.jsonl``, checkpoints,
+    ``model.safetensors``, ``evaluation.json`` and, where an embedding was learned, ``classifier.safetensors``.
     """
     train, test = open_windows(plan.data.windows).resampled(plan.data.samples).split(plan.data.test)
     heard = None if teacher is None else load_recogniser(teacher / MODEL)[0]
@@ -79,7 +69,7 @@ def learn(plan: Plan, out: Path, *, teacher: Path | None = None, resume: bool = 
     if (out / RECIPE).exists() and not resume:
         raise UserError(f"expected a new folder, found a run in '{out}'; give --resume or another folder")
     out.mkdir(parents=True, exist_ok=True)
-    (out / RECIPE).write_text(as_toml(plan.to_dict()), encoding="utf-8")
+    (out / RECIPE).write_text(as_toml(asdict(plan)), encoding="utf-8")
     model, told = _trained(_Job(plan, parse_formula(plan.method.name)[0], train, out, heard, rows), resume, quiet)
     save_recogniser(out / MODEL, model, plan.model, told)
     return evaluate(out, test)
@@ -145,7 +135,12 @@ def _fit(job: _Job, learner: Learner, resume: bool, quiet: bool) -> None:
     plan, train, student = job.plan.train, job.train, learner.student
     assert isinstance(student, Standardised)
     data, seed = job.plan.data, job.plan.seed
-    noise = {"deviation": student.deviation, "jitter": data.jitter, "flip": data.flip, "stretch": data.stretch}
+    noise: dict[str, Any] = {
+        "deviation": student.deviation,
+        "jitter": data.jitter,
+        "flip": data.flip,
+        "stretch": data.stretch,
+    }
     steps = plan.steps or max(1, round(plan.epochs * len(train.values) / plan.batch))
     with MetricsLog(job.out / "metrics.jsonl") as log:
         result = fit(
@@ -162,7 +157,7 @@ def _fit(job: _Job, learner: Learner, resume: bool, quiet: bool) -> None:
             channels_last=False,
             checkpoints=job.out / "checkpoints",
             resume=resume,
-            settings=job.plan.to_dict(),
+            settings=asdict(job.plan),
             log=log,
             quiet=quiet,
             **{name: getattr(plan, name) for name in _AS_PLANNED},
@@ -179,8 +174,7 @@ def _batches(train: Windows, batch: int, seed: int, start: int, stop: int) -> It
 
 def _teach(job: _Job) -> Teach:
     """Ask the teacher about each batch, or, where ``method.cache`` is ``cached``, once about windows as they are."""
-    assert job.heard is not None
-    body, kept = job.heard.body, job.plan.method.cache == "cached"
+    body, kept = job.heard.body, job.plan.method.cache == "cached"  # type: ignore[union-attr]
     once = logits_of(body, job.train.values) if kept else torch.empty(0)  # [N, D]
 
     def teach(values: Tensor, indices: Tensor, _step: int) -> Taught:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from proxylesskd.recipe import MethodRecipe, TrainRecipe
 
@@ -58,7 +57,3 @@ class Plan:
     model: NetworkPlan = field(default_factory=NetworkPlan)
     method: MethodRecipe = field(default_factory=_METHOD)
     train: TrainRecipe = field(default_factory=_TRAIN)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain nested values."""
-        return asdict(self)

@@ -22,18 +22,14 @@ from proxylesskd.methods.logits import cosine_logits
 from proxylesskd.models.standardised import Standardised
 from proxylesskd.models.weights import check_fit, existing_file, read_tensors, write_atomically
 
-NETWORKS = ("echo", "mixer", "conv-lstm")
-_KEY, _LARGEST = "proxylesskd.activity", 1 << 14
+NETWORKS, _KEY, _LARGEST = ("echo", "mixer", "conv-lstm"), "proxylesskd.activity", 1 << 14
 
 
 class Recogniser(nn.Module):
     """Windows ``[B, C, T]`` to logits ``[B, classes]``.
 
-    Args:
-        body: says logits of one head or of several side by side, or, with rows, an embedding.
-        classes: how many.
-        rows: ``[classes, D]`` unit rows that an embedding is compared with, a buffer; None where the body says logits.
-        scale: of the cosines.
+    The body says logits, of one head or of several side by side; or, where there are unit ``rows [classes, D]``, an
+    embedding, whose logits are its cosines with them times ``scale``.
     """
 
     rows: Tensor | None
@@ -44,7 +40,7 @@ class Recogniser(nn.Module):
         self.register_buffer("rows", rows)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Return logits, the mean of those of all heads."""
+        """Return the mean of the logits of all heads."""
         return self.read(self.body(windows))
 
     def read(self, said: Tensor) -> Tensor:
@@ -59,16 +55,8 @@ def make_network(
 ) -> nn.Module:
     """Make a network for windows ``[channels, samples]`` with first values from torch's global random state.
 
-    Args:
-        plan: its name and sizes.
-        channels: C.
-        samples: T.
-        out: numbers it says, of each head; a mixer says an embedding of its own dimension.
-        apart: whether an echo's heads speak for themselves.
-        seed: of a reservoir; None leaves its matrices to be loaded.
-
-    Raises:
-        UserError: an unknown name, or sizes that cannot be.
+    It says ``out`` numbers, of each head where an echo's two stand ``apart``; a mixer, an embedding of its own
+    dimension. The seed is that of a reservoir; None leaves its matrices to be loaded.
     """
     if plan.name not in NETWORKS:
         hint = nearest(plan.name, NETWORKS)
@@ -94,11 +82,7 @@ def save_recogniser(path: Path, model: Recogniser, plan: NetworkPlan, told: Mapp
 
 
 def load_recogniser(path: Path) -> tuple[Recogniser, dict[str, Any]]:
-    """Read what :func:`save_recogniser` wrote; return it in evaluation mode, and what was told of it.
-
-    Raises:
-        UserError: no such file, damaged, or of another kind.
-    """
+    """Read what :func:`save_recogniser` wrote; return it in evaluation mode, and what was told of it."""
     try:
         with safe_open(existing_file(path), framework="pt") as file:
             told = json.loads((file.metadata() or {})[_KEY])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from proxylesskd.activity.windows import LARGEST, Windows
+from proxylesskd.data.series import cut
 from proxylesskd.errors import UserError
 
 # PAMAP2 (Reiss, Stricker 2012): numbers of its activities, and columns of the chest's ±16 g accelerometer.
@@ -27,8 +28,7 @@ _FIELDS = [("subject", "i8"), ("code", "U1"), ("time", "f8"), ("x", "f4"), ("y",
 PAUSE = 0.5  # seconds between two samples that no window spans
 
 Table = npt.NDArray[Any]
-# (values [S, C], activity of each, seconds, subject)
-Recording = tuple[Table, Table, Table, int]
+Recording = tuple[Table, Table, Table, int]  # values [S, C], activity of each, seconds, subject
 
 
 def read_pamap2(folder: Path, *, seconds: float = 10.0, columns: Sequence[int] = PAMAP2_CHEST) -> Windows:
@@ -78,28 +78,10 @@ def _windows(
                 f"expected {columns} columns and at most {LARGEST} bytes in '{path}', found {width} columns"
             )
         values, named, time, subject = read(path)
-        found.append((*cut(values, named, np.diff(time, prepend=time[:1]), length), subject))
+        found.append((*cut(values, named, np.abs(np.diff(time, prepend=time[:1])) > PAUSE, length), subject))
     if not any(len(windows) for windows, _, _ in found):
         raise UserError(f"expected recordings {pattern} of {seconds:g} s and more in '{folder}', found none")
     names, labels = np.unique(np.concatenate([named for _, named, _ in found]), return_inverse=True)
     subjects = np.concatenate([np.full(len(named), subject) for _, named, subject in found])
     cuts = torch.from_numpy(np.concatenate([windows for windows, _, _ in found]).astype(np.float32))
     return Windows(cuts, torch.from_numpy(labels), torch.from_numpy(subjects), tuple(map(str, names)), rate)
-
-
-def cut(values: Table, named: Table, waits: Table, length: int) -> tuple[Table, Table]:
-    """Return ``[N, C, length]`` windows, overlapping by half, that hold one activity, and ``[N]`` its name.
-
-    Args:
-        values: ``[S, C]`` samples; windows with one that is not finite are left out.
-        named: ``[S]`` activity at each of them; those without a name are left out.
-        waits: ``[S]`` seconds since the sample before; after a longer one than ``PAUSE`` a new recording begins.
-        length: samples of a window.
-    """
-    starts = np.flatnonzero((np.abs(waits) > PAUSE) | np.append(True, named[1:] != named[:-1]))
-    ends = np.append(starts[1:], len(named))
-    spans = [np.arange(a, b - length + 1, max(1, length // 2)) for a, b in zip(starts, ends, strict=True) if named[a]]
-    begin = np.concatenate([*spans, np.empty(0, np.int64)]).astype(np.int64)
-    taken = values[begin[:, None] + np.arange(length)]  # [N, length, C]
-    whole = np.isfinite(taken).all(axis=(1, 2))
-    return taken[whole].transpose(0, 2, 1), named[begin[whole]]

@@ -74,14 +74,13 @@ class Windows:
         return self.of(tuple(one for one in self.people() if one not in people)), self.of(people)
 
     def _tested(self, test: str) -> tuple[int, ...]:
-        first, _, count = test.partition("/")
+        if test == "official":
+            return self.tested
         try:
-            if test == "official":
-                return self.tested
-            if not count:
+            if "/" not in test:
                 return tuple(int(one) for one in test.split(","))
-            order = np.random.default_rng(0).permutation(self.people())
-            return tuple(sorted(np.array_split(order, int(count))[int(first) - 1].tolist()))
+            (first, count), order = map(int, test.split("/")), np.random.default_rng(0).permutation(self.people())
+            return tuple(sorted(np.array_split(order, count)[first - 1].tolist()))
         except (ValueError, IndexError) as error:
             raise UserError(f"expected a split such as official, 3,7,12 or 1/5, found '{test}'") from error
 

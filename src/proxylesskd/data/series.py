@@ -1,12 +1,18 @@
-"""Augmentation of series, as a function of (seed, step): resampling, time that runs backwards, Gaussian jitter."""
+"""Series of samples: cut into windows, and augmented as a function of (seed, step)."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from proxylesskd.data.keys import sample_keys
+
+Array = npt.NDArray[Any]
 
 
 def augment_series(
@@ -19,7 +25,7 @@ def augment_series(
     flip: float = 0.0,
     stretch: float = 0.0,
 ) -> Tensor:
-    """Change ``[B, C, T] float32`` series; of one seed and step always in the same way.
+    """Resample, turn and jitter ``[B, C, T] float32`` series; of one seed and step always in the same way.
 
     Args:
         values: the series.
@@ -41,3 +47,21 @@ def augment_series(
     backwards = torch.rand(len(values), generator=random) < flip
     values = torch.where(backwards[:, None, None], values.flip(2), values)
     return values + jitter * deviation * torch.randn(values.shape, generator=random)
+
+
+def cut(values: Array, named: Array, breaks: Array, length: int) -> tuple[Array, Array]:
+    """Return ``[N, C, length]`` windows, overlapping by half, that hold one class and no break, and ``[N]`` its name.
+
+    Args:
+        values: ``[S, C]`` samples; windows with one that is not finite are left out.
+        named: ``[S]`` class of each of them; those with an empty name are left out.
+        breaks: ``[S]``, whether a new recording begins at a sample.
+        length: samples of a window.
+    """
+    starts = np.flatnonzero(breaks | np.append(True, named[1:] != named[:-1]))
+    ends = np.append(starts[1:], len(named))
+    spans = [np.arange(a, b - length + 1, max(1, length // 2)) for a, b in zip(starts, ends, strict=True) if named[a]]
+    begin = np.concatenate([*spans, np.empty(0, np.int64)]).astype(np.int64)
+    taken = values[begin[:, None] + np.arange(length)]  # [N, length, C]
+    whole = np.isfinite(taken).all(axis=(1, 2))
+    return taken[whole].transpose(0, 2, 1), named[begin[whole]]
