@@ -4,7 +4,20 @@ Everything else is imported inside the verbs, so that ``--help`` answers at once
 """
 
 # The order of these imports is the order of the verbs in --help: that of the path of an image.
-from proxylesskd.cli import photos, data, pairs, learn, estimate, evaluate, finish, compare, activity  # isort: skip
+from proxylesskd.cli import photos, data, pairs, learn, estimate, evaluate, finish, recognise, compare, activity  # isort: skip
 from proxylesskd.cli.app import app, main
 
-__all__ = ["activity", "app", "compare", "data", "estimate", "evaluate", "finish", "learn", "main", "pairs", "photos"]
+__all__ = [
+    "activity",
+    "app",
+    "compare",
+    "data",
+    "estimate",
+    "evaluate",
+    "finish",
+    "learn",
+    "main",
+    "pairs",
+    "photos",
+    "recognise",
+]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from proxylesskd.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,9 @@ class Preprocessing:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn ``[B, 3, H, W] uint8`` RGB into the network's float32 input."""
+        import torch  # here, so that an exported file can be run without PyTorch
+        import torch.nn.functional as F
+
         # one layout whatever the loader's: kernels, and with them the last bits of embeddings, depend on it
         pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
         if pixels.shape[-1] != self.size or pixels.shape[-2] != self.size:

@@ -20,6 +20,7 @@ from proxylesskd.models.projector import WithProjector
 Factory = Callable[..., nn.Module]
 
 _FACTORIES: dict[str, Factory] = {}
+_BUILT_IN = ("iresnet", "mobilefacenet")  # modules of this room that register names when they are imported
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def register_model(name: str) -> Callable[[Factory], Factory]:
     """
 
     def register(factory: Factory) -> Factory:
-        if name in _FACTORIES:
+        own = factory.__module__.startswith("proxylesskd.models.")
+        if name in (_FACTORIES if own else _known()):
             raise ValueError(f"a model named '{name}' is registered already")
         _FACTORIES[name] = factory
         return factory
@@ -68,9 +70,16 @@ def register_model(name: str) -> Callable[[Factory], Factory]:
     return register
 
 
+def _known() -> dict[str, Factory]:
+    """Return the factories by name, those of this room among them."""
+    for module in _BUILT_IN:
+        importlib.import_module(f"proxylesskd.models.{module}")
+    return _FACTORIES
+
+
 def list_models() -> list[str]:
     """Return the registered names, sorted."""
-    return sorted(_FACTORIES)
+    return sorted(_known())
 
 
 def create_model(
@@ -101,12 +110,13 @@ def create_model(
 
 def registered_factory(name: str) -> Factory:
     """Return the factory behind a registered name, or raise a UserError that names the nearest one."""
-    if name not in _FACTORIES:
+    known = _known()
+    if name not in known:
         raise UserError(
             f"expected a model among {', '.join(list_models())} or package.module:factory, "
-            f"found '{name}'{nearest(name, _FACTORIES)}"
+            f"found '{name}'{nearest(name, known)}"
         )
-    return _FACTORIES[name]
+    return known[name]
 
 
 def build(spec: ModelSpec, factory: Factory) -> nn.Module:
@@ -143,7 +153,7 @@ def memory_format_of(model: nn.Module) -> torch.memory_format:
     own get the contiguous one, because many call ``view``, which fails on channels-last maps.
     """
     spec = getattr(model, "spec", None) or getattr(getattr(model, "module", None), "spec", None)
-    registered = isinstance(spec, ModelSpec) and spec.name in _FACTORIES
+    registered = isinstance(spec, ModelSpec) and spec.name in _known()
     return torch.channels_last if registered else torch.contiguous_format
 
 

@@ -43,7 +43,7 @@ def plan(photos: Path, out: Path, suffix: str, taken: frozenset[str] = frozenset
     inner, outer = out.resolve(), photos.resolve()
     if inner == outer or outer in inner.parents:
         raise UserError(f"expected faces to go outside the folder of the photos, found '{out}' in '{photos}'")
-    paths = sorted(_walk(photos))
+    paths = sorted(walk(photos))
     if not paths:
         raise UserError(f"expected photos ({', '.join(IMAGE_SUFFIXES)}) below '{photos}', found none")
     listed = [Photo(path, target) for path, target in zip(paths, _targets(paths, suffix), strict=True)]
@@ -51,8 +51,8 @@ def plan(photos: Path, out: Path, suffix: str, taken: frozenset[str] = frozenset
     return listed
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Yield the photos below a folder; links to folders are followed, but none in a circle."""
+def walk(root: Path) -> Iterator[str]:
+    """Yield the paths of the photos below a folder, with slashes; links to folders are followed, but none in a circle."""
     seen = set()
     for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
