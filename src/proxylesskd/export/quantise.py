@@ -1,4 +1,7 @@
-"""A network in eight bits: static, per channel, in QDQ form, layer by layer as far as the layers bear it.
+"""A network in eight bits: static, per channel, layer by layer as far as the layers bear it.
+
+Convolutions are written as QLinearConv: in the form of a float convolution between QuantizeLinear and DequantizeLinear
+runtimes fuse them only sometimes, and what they do not fuse is slower than float. The rest is in that form.
 
 Activations are uint8 with a scale per tensor, weights int8 with a scale per channel and no more than seven bits: then
 the pairwise int16 sums of CPUs without VNNI cannot overflow, and all CPUs give the same embeddings.
@@ -143,13 +146,40 @@ class _Writer:
         self.made.append(node)
 
     def _weighed(self, node: Any) -> None:
-        name = node.output[0]
+        if node.op_type == "Conv":
+            self._convolved(node)
+            return
         data, scale = self._quantise_input(node.input[0])
-        weight, weight_scale = self._weight(node.input[1], name)
+        weight, weight_scale = self._weight(node.input[1], node.output[0])
         inputs = [data, weight]
         if len(node.input) > 2:
-            inputs.append(self._bias(self.constants[node.input[2]], scale * weight_scale, name))
+            inputs.append(self._bias(self.constants[node.input[2]], scale * weight_scale, node.output[0]))
         self._make(node, inputs)
+
+    def _convolved(self, node: Any) -> None:
+        from onnx import helper
+
+        source, name = node.input[0], node.output[0]
+        scale = self._eight_bits(source)
+        eight, weight_scale = eight_bit_weights(self.constants[node.input[1]])
+        weight = [
+            add_constant(self.proto, f"{name}.w8", eight),
+            add_constant(self.proto, f"{name}.ws", weight_scale),
+            self._no_offset(),
+        ]
+        inputs = [self.quantised[source], *self._grid_constants(source), *weight, *self._grid_constants(name)]
+        if len(node.input) > 2:
+            whole = _whole(self.constants[node.input[2]], scale * weight_scale)
+            inputs.append(add_constant(self.proto, f"{name}.b32", whole))
+        attributes = attributes_of(node)
+        self.made.append(helper.make_node("QLinearConv", inputs, [f"{name}.u8"], name=f"{name}.u8", **attributes))
+        self.quantised[name] = f"{name}.u8"
+
+    def _no_offset(self) -> str:
+        if "w8.zero" not in self.constants:
+            self.constants["w8.zero"] = np.array(0, np.int8)
+            add_constant(self.proto, "w8.zero", self.constants["w8.zero"])
+        return "w8.zero"
 
     def _scaled(self, node: Any) -> None:
         slopes = self.constants[node.input[1]]
@@ -181,9 +211,14 @@ class _Writer:
             self._quantise(f"{name}.float", name)
 
     def _quantise_input(self, name: str) -> tuple[str, float]:
+        scale = self._eight_bits(name)
+        return self._read(name), scale
+
+    def _eight_bits(self, name: str) -> float:
+        """See that a tensor has its uint8 version, and return the scale."""
         if name not in self.quantised:
             self._quantise(name, name)
-        return self._read(name), _grid(*self.ranges[name])[0]
+        return float(self.constants[self._grid_constants(name)[0]])
 
     def _quantise(self, tensor: str, name: str) -> None:
         from onnx import helper
@@ -217,10 +252,7 @@ class _Writer:
     def _weight(self, name: str, layer: str) -> tuple[str, npt.NDArray[np.float32]]:
         from onnx import helper
 
-        weight = self.constants[name]
-        scale = np.abs(weight).reshape(len(weight), -1).max(1).astype(np.float32) / np.float32(LEVELS)
-        scale = np.maximum(scale, np.float32(1e-12))
-        eight = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
+        eight, scale = eight_bit_weights(self.constants[name])
         inputs = [add_constant(self.proto, f"{layer}.w8", eight), add_constant(self.proto, f"{layer}.ws", scale)]
         made = f"{layer}.w"
         self.made.append(helper.make_node("DequantizeLinear", inputs, [made], name=made, axis=0))
@@ -230,9 +262,10 @@ class _Writer:
         from onnx import helper
 
         scale = scale.astype(np.float32)
-        limits = np.iinfo(np.int32)
-        whole = np.rint(bias.astype(np.float64) / scale).clip(limits.min, limits.max).astype(np.int32)
-        inputs = [add_constant(self.proto, f"{layer}.b32", whole), add_constant(self.proto, f"{layer}.bs", scale)]
+        inputs = [
+            add_constant(self.proto, f"{layer}.b32", _whole(bias, scale)),
+            add_constant(self.proto, f"{layer}.bs", scale),
+        ]
         made = f"{layer}.b"
         self.made.append(helper.make_node("DequantizeLinear", inputs, [made], name=made, axis=0))
         return made
@@ -248,6 +281,18 @@ class _Writer:
         made = f"{name}.back"
         self.made.append(helper.make_node("DequantizeLinear", inputs, [made], name=made))
         return made
+
+
+def eight_bit_weights(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return weights ``[C, ...]`` as whole numbers of :data:`LEVELS` on each side of zero, and ``[C]`` scales."""
+    scale = np.abs(weight).reshape(len(weight), -1).max(1).astype(np.float32) / np.float32(LEVELS)
+    scale = np.maximum(scale, np.float32(1e-12))
+    return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale
+
+
+def _whole(bias: npt.NDArray[Any], scale: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    limits = np.iinfo(np.int32)
+    return np.rint(bias.astype(np.float64) / scale).clip(limits.min, limits.max).astype(np.int32)
 
 
 def _shared(ranges: Mapping[str, Range], same: Mapping[str, str]) -> dict[str, Range]:
