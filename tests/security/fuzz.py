@@ -57,8 +57,9 @@ class Report:
 
 def _case(name: str, number: int, seeds: list[dict[str, bytes]], folder: Path) -> None:
     """Write the files of a case into a folder."""
-    from tests.security.fuzz_targets import TARGETS, poison, put
+    from tests.security.fuzz_targets import TARGETS
     from tests.security.mutate import mutate
+    from tests.security.target import poison, put
 
     chance = random.Random(f"{name} {number}")
     files = dict(chance.choice(seeds))
@@ -83,7 +84,8 @@ def _peak() -> int:
 def _try(name: str, folder: Path) -> tuple[bool, str | None]:
     """Return whether the files of a case could be read, and what went wrong that must not."""
     from proxylesskd.errors import UserError
-    from tests.security.fuzz_targets import TARGETS, check_message
+    from tests.security.fuzz_targets import TARGETS
+    from tests.security.target import check_message
 
     try:
         TARGETS[name].read(folder)
