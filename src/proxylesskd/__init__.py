@@ -45,6 +45,7 @@ _HOMES = {
     "proxylesskd.protocols.outcome": ("Outcome",),
     "proxylesskd.protocols.take": ("take_protocol",),
     "proxylesskd.photos.align": ("Alignment", "align_photos"),
+    "proxylesskd.recognition.compatible": ("Compatibility", "compatible"),
     "proxylesskd.recognition.gallery": ("Gallery",),
     "proxylesskd.recognition.recognizer": ("Recognizer", "verify"),
     "proxylesskd.recipe": ("Recipe", "load_recipe"),

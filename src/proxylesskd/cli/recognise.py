@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from proxylesskd.cli.app import app
-from proxylesskd.cli.options import Quiet
+from proxylesskd.cli.options import Quiet, Seed
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Exported .onnx file, run folder, or MODEL:mean=0,std=1.")]
 GalleryFile = Annotated[Path, typer.Option("--gallery", "-g", help="The gallery's file.")]
@@ -111,3 +111,31 @@ def identify(
     _print(found, as_json)
     for candidate in [] if as_json else found.candidates:
         typer.echo(f"  {candidate.similarity:.4f}  {candidate.identity}  ({candidate.photo})")
+
+
+@app.command()
+def compatible(
+    teacher: Annotated[str, typer.Argument(help="The model that made the gallery.")],
+    student: Annotated[str, typer.Argument(help="The model that shall search it.")],
+    pairs: Annotated[Path, typer.Argument(help="Verification set of aligned faces: .bin, pairs.txt or .csv.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the list's images.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and the numbers.")] = Path("compatible"),
+    projection: Annotated[
+        Path | None, typer.Option(help="Classifier or run folder of a student smaller than its teacher.")
+    ] = None,
+    far: Annotated[float | None, typer.Option(help="False accept rate for which the answer is given.")] = None,
+    most: Annotated[float, typer.Option(help="Share of genuine pairs that may be lost for a yes.")] = 0.05,
+    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether a teacher's gallery may be searched with a student, at what cost and threshold: a page and JSON."""
+    from proxylesskd.recognition.compatible import compatible as measure
+
+    asked: dict[str, Any] = {"far": far, "most": most, "replicates": replicates, "seed": seed}
+    found = measure(teacher, student, pairs, root=root, projection=projection, progress=not quiet, **asked)
+    page = found.save(out)
+    _print(found, as_json)
+    if not as_json:
+        typer.echo(f"page: {page}")

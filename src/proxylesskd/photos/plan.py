@@ -52,7 +52,7 @@ def plan(photos: Path, out: Path, suffix: str, taken: frozenset[str] = frozenset
 
 
 def walk(root: Path) -> Iterator[str]:
-    """Yield the paths of the photos below a folder, with slashes; links to folders are followed, but none in a circle."""
+    """Yield the paths of the photos below a folder; links to folders are followed, but none in a circle."""
     seen = set()
     for folder, below, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
