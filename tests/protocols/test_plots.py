@@ -76,3 +76,23 @@ def test_a_curve_without_errors_says_so() -> None:
     x = np.array([0.0, 0.1, 1.0])
     assert "no error at any threshold" in curves_svg({"a": Curve("det", x, np.zeros(3))})
     assert "no error" not in curves_svg({"a": Curve("det", x, np.zeros(3)), "b": Curve("det", x, x[::-1])})
+
+
+def test_a_det_says_what_its_errors_are_errors_of(tmp_path: Path) -> None:
+    whole = dict(outcome("a").curves["single"])
+    for name, kept, axis in (
+        ("searched", ("DET", "CMC"), "false positive identification rate"),
+        ("verified", ("ROC", "DET"), "false accept rate"),
+    ):
+        curves = {"single": {title: whole[title] for title in kept}}
+        draw(Outcome("p", "m", None, {}, {}, curves), tmp_path / name)
+        assert axis in (tmp_path / name / "det.svg").read_text()
+    assert "false accept rate" not in (tmp_path / "searched" / "det.svg").read_text()
+
+
+def test_error_rates_within_a_decade_stand_on_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+    monkeypatch.setattr(plots, "to_svg", lambda figure: seen.append(figure.axes[0].get_ylim()) or "")
+    curves_svg({"a": Curve("det", np.array([0.1, 1.0]), np.array([0.9, 0.6]))})
+    curves_svg({"a": Curve("det", np.array([0.1, 1.0]), np.array([0.9, 0.01]))})
+    assert [low for low, _ in seen] == pytest.approx([0.1, 0.01])

@@ -37,6 +37,7 @@ def test_one_outcome_in_both_modes() -> None:
     assert any(line.split() == ["[tpir]", "~50.00", "~50.00"] for line in lines)
     assert any(line.split() == ["tar@far=1e-06", "-", "-"] for line in lines)
     assert "gallery a-teacher" in text
+    assert "- the set is too small to tell" in " ".join(text.split())
     assert "bootstrap" in text
 
 

@@ -110,6 +110,47 @@ def test_a_misspelled_protocol_stops_before_anything_is_measured(
     assert not (tmp_path / "out").exists()
 
 
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *map(str, arguments), "--quiet"])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (["openset:nowhere.csv"], "expected for 'openset:nowhere.csv': CSV path,identity,role; found nothing there"),
+        (["ijbc:"], "folder of meta/ and loose_crop/; found nothing there"),
+        (["nowhere.bin"], "expected a verification set (.bin, pairs.txt, .csv) or a protocol, found no file"),
+    ],
+)
+def test_what_is_missing_stops_before_anything_is_measured(
+    sets: list[str], told: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = str(place / "faces" / "pairs.csv")
+    found = refused(capsys, place / "model.safetensors", before, *sets, "--out", tmp_path / "out")
+    assert told in found
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_option_is_for_the_sets_that_have_it(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """BLUFR has no replicates: alone it refuses them, beside a set that has some it is taken without."""
+    model, faces = str(place / "model.safetensors"), place / "faces"
+    options = ["--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    assert "expected no replicates for blufr:" in refused(capsys, model, f"blufr:{faces}", "--replicates", 5, *options)
+    assert "expected no quality for " in refused(capsys, model, faces / "pairs.csv", "--quality", "norm", *options)
+    sets = [f"blufr:{faces}", f"allpairs:{faces}"]
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", model, *sets, "--replicates", "5", *map(str, options), "--quiet"])
+    assert ended.value.code in (0, None)
+    found = read_outcomes(tmp_path / "out")
+    assert found["all pairs, faces"].drawn["replicates"] == 5
+    assert found["BLUFR, faces"].drawn["replicates"] == 0
+
+
 def test_the_cache_of_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert evaluation_folder().name == "evaluation"

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from proxylesskd.evaluation.plots import looks, make_figure, plain, to_svg
 from proxylesskd.protocols.outcome import Curve, Outcome
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 FILES = {"roc": "roc.svg", "det": "det.svg", "cmc": "cmc.svg", "density": "scores.svg"}
 LABELS = {
     "roc": ("false accept rate", "true accept rate"),
-    "det": ("false accept or positive identification rate", "false reject or negative identification rate"),
+    "det": ("false accept rate", "false reject rate"),
     "cmc": ("rank", "hit rate"),
     "density": ("cosine similarity", "share of comparisons"),
 }
+SEARCHED = ("false positive identification rate", "false negative identification rate")
+PLACES = {"roc": "lower right", "det": "lower left", "cmc": "lower right", "density": "best"}
 SHORT = {"single": "single-model", "cross": "cross-model"}
 
 
@@ -42,18 +48,20 @@ def draw_together(outcomes: Mapping[str, Outcome], folder: str | Path) -> list[P
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     title = next(iter(outcomes.values())).protocol
+    searched = bool(_curves(outcomes, "cmc"))
     pictures = {FILES[kind]: curves for kind in FILES if (curves := _curves(outcomes, kind))}
     for file, curves in pictures.items():
-        (folder / file).write_text(curves_svg(curves, title), encoding="utf-8")
+        (folder / file).write_text(curves_svg(curves, title, searched=searched), encoding="utf-8")
     return [folder / file for file in pictures]
 
 
-def curves_svg(curves: Mapping[str, Curve], title: str = "") -> str:
+def curves_svg(curves: Mapping[str, Curve], title: str = "", *, searched: bool = False) -> str:
     """Draw curves of one kind.
 
     Args:
         curves: by the name that the legend shows; one at least.
         title: above the picture.
+        searched: whether a DET is that of an identification.
     """
     kind = next(iter(curves.values())).kind
     figure, (axes,) = make_figure(1)
@@ -63,22 +71,31 @@ def curves_svg(curves: Mapping[str, Curve], title: str = "") -> str:
         style = "steps-mid" if kind == "density" else "steps-post"
         lone = {"marker": "o"} if len(shown.x) == 1 else {}
         axes.plot(shown.x, shown.y, label=plain(name), drawstyle=style, linewidth=1.8, **look, **lone)
-    axes.set(xlabel=LABELS[kind][0], ylabel=LABELS[kind][1])
+    across, up = SEARCHED if searched and kind == "det" else LABELS[kind]
+    axes.set(xlabel=across, ylabel=up)
     if empty:  # of a curve without errors nothing can be drawn on these axes, not even the axes
         axes.text(0.5, 0.5, "no error at any threshold", ha="center", transform=axes.transAxes)
-    elif kind != "density":
-        axes.set_xscale("log")
-        axes.tick_params(which="minor", labelbottom=False)
-    if kind == "det" and not empty:
-        axes.set_yscale("log")
-    elif kind != "det":
-        axes.set_ylim(0, 1.01 if kind != "density" else None)
+    else:
+        _scale(axes, kind)
     axes.set_title(plain(title), fontsize=10)
-    axes.legend(
-        loc={"det": "upper right", "density": "upper right"}.get(kind, "lower right"), fontsize=8, frameon=False
-    )
+    axes.legend(loc=PLACES[kind], fontsize=8, frameon=False)
     axes.grid(alpha=0.25)
     return to_svg(figure)
+
+
+def _scale(axes: Axes, kind: str) -> None:
+    """Make rates and ranks logarithmic; an axis of error rates begins and ends at a power of ten."""
+    if kind != "density":
+        axes.set_xscale("log")
+        axes.tick_params(which="minor", labelbottom=False)
+    if kind == "det":
+        axes.set_yscale("log")
+        axes.set_ylim(10 ** np.floor(np.log10(axes.dataLim.y0) + 1e-9), 1.2)
+        axes.tick_params(which="minor", labelleft=False)
+    else:
+        axes.set_ylim(0, None if kind == "density" else 1.01)
+    if kind == "cmc":
+        axes.xaxis.set_major_formatter("{x:g}")
 
 
 def _shown(curve: Curve) -> Curve:

@@ -81,7 +81,9 @@ def _empty(title: str, outcomes: Mapping[str, Outcome]) -> Table:
 
     units = sorted({str(o.drawn["unit"]) for o in outcomes.values() if o.drawn.get("replicates")})
     intervals = f" with 95 % bootstrap intervals over {' or '.join(units)}" if units else ""
-    caption = f"%{intervals}; ~ rests on fewer than {FEW} impostors"
+    measured = [m.value for o in outcomes.values() for by_name in o.measures.values() for m in by_name.values()]
+    missing = "; - the set is too small to tell" if None in measured else ""
+    caption = f"%{intervals}; ~ rests on fewer than {FEW} impostors{missing}"
     table = Table(title=escape(title), caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.pad_edge = table.show_edge = False
     return table

@@ -66,6 +66,21 @@ def protocol_of(text: str) -> tuple[Protocol, str] | None:
     return None
 
 
+def check_protocol(text: str) -> frozenset[str]:
+    """Return the names of a protocol's options; stop before hours are spent on what stands before it in a list.
+
+    Args:
+        text: see :func:`take_protocol`.
+
+    Raises:
+        UserError: there is no such protocol, or nothing stands where its data should.
+    """
+    protocol, where = _found(text)
+    if not where or (":" not in where and not Path(where).exists()):  # another colon is that of a source
+        raise UserError(f"expected for '{text}': {protocol.takes}; found nothing there")
+    return _options(protocol)
+
+
 def take_protocol(text: str, model: Model, **options: Any) -> list[Outcome]:
     """Take a protocol with a model.
 
@@ -78,17 +93,29 @@ def take_protocol(text: str, model: Model, **options: Any) -> list[Outcome]:
     Raises:
         UserError: there is no such protocol, an option does not exist there, or its data or model cannot be used.
     """
+    protocol, where = _found(text)
+    given = {key: value for key, value in options.items() if value is not None}
+    if unknown := sorted(given.keys() - _options(protocol)):
+        raise UserError(f"expected no {unknown[0]} for '{text}', which has no such thing, found one; leave it out")
+    outcome = _function(protocol)(model, where, **protocol.fixed, **given)
+    return [outcome] if isinstance(outcome, Outcome) else list(outcome.values())
+
+
+def _found(text: str) -> tuple[Protocol, str]:
     found = protocol_of(text)
     if found is None:
         raise UserError(f"expected a protocol such as ijbc:FOLDER, found '{text}'; one of {', '.join(PROTOCOLS)}")
-    protocol, where = found
+    return found
+
+
+def _function(protocol: Protocol) -> Callable[..., Outcome | dict[str, Outcome]]:
     module, function = protocol.home
-    take: Callable[..., Outcome | dict[str, Outcome]] = getattr(import_module(module), function)
-    given = {key: value for key, value in options.items() if value is not None}
-    if unknown := sorted(given.keys() - inspect.signature(take).parameters.keys()):
-        raise UserError(f"expected no {unknown[0]} for '{text}', which has no such thing, found one; leave it out")
-    outcome = take(model, where, **protocol.fixed, **given)
-    return [outcome] if isinstance(outcome, Outcome) else list(outcome.values())
+    found: Callable[..., Outcome | dict[str, Outcome]] = getattr(import_module(module), function)
+    return found
+
+
+def _options(protocol: Protocol) -> frozenset[str]:
+    return frozenset(inspect.signature(_function(protocol)).parameters)
 
 
 def evaluation_folder() -> Path:
