@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from proxylesskd.models.count import count_multiply_adds, count_parameters
+from proxylesskd.models.count import count_multiply_adds, count_parameters, multiply_adds_of
 
 
 def test_counts_of_a_network_small_enough_to_count_by_hand() -> None:
@@ -25,3 +25,17 @@ def test_counting_leaves_no_trace() -> None:
     assert model.training
     assert not model[0]._forward_hooks
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_series_and_recurrences_are_counted() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.lstm = nn.Conv1d(2, 3, 5), nn.LSTM(3, 4, num_layers=2, batch_first=True)
+
+        def forward(self, series: torch.Tensor) -> torch.Tensor:
+            states: torch.Tensor = self.lstm(self.conv(series).transpose(1, 2))[0]
+            return states
+
+    per_step = 4 * 4 * (3 + 4) + 4 * 4 * (4 + 4)  # four gates of four cells hear the input and the state
+    assert multiply_adds_of(Last(), torch.zeros(1, 2, 12)) == 8 * 3 * 2 * 5 + 8 * per_step

@@ -33,9 +33,9 @@ def multiply_adds(model: nn.Module, channels: int, samples: int, *, recurrent: b
 
 def cost_of(model: nn.Module, channels: int, samples: int, file_bytes: int) -> dict[str, Any]:
     """Return all costs of one window on one thread as plain values; a reservoir's weights are parameters, too."""
-    window = torch.zeros(1, channels, samples)
+    window, buffers = torch.zeros(1, channels, samples), sum(one.numel() for one in model.buffers())
     return {
-        "parameters": count_parameters(model) + sum(one.numel() for one in model.buffers()),
+        "parameters": count_parameters(model) + buffers,
         "trained": count_parameters(model),
         "multiply_adds": multiply_adds(model, channels, samples),
         "without_recurrence": multiply_adds(model, channels, samples, recurrent=False),

@@ -18,9 +18,8 @@ ALONE = {
     "DeepConvLSTM x0.25": ("model.name=conv-lstm", "model.width=0.25", "train.epochs=6"),
     "teacher": TEACHER,
 }
-TAUGHT = {
-    name: (f"method.name={method}",) for name, method in (("JS", "js"), ("KL", "kl"), ("ProxylessKD", "proxyless"))
-}
+METHODS = {"JS": "js", "KL": "kl", "ProxylessKD": "proxyless"}
+TAUGHT = {name: (f"method.name={method}",) for name, method in METHODS.items()}
 
 
 def run_demo(out: Path, *, seed: int = 0, quiet: bool = False) -> Path:

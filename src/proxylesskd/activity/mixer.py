@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,8 +18,7 @@ class Mixing(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Mix ``[B, N, D]``."""
         patches = patches + self.over_patches(self.norms[0](patches).transpose(1, 2)).transpose(1, 2)
-        mixed: Tensor = patches + self.over_features(self.norms[1](patches))
-        return mixed
+        return torch.add(patches, self.over_features(self.norms[1](patches)))
 
 
 def _perceptron(size: int, hidden: int, dropout: float) -> nn.Sequential:

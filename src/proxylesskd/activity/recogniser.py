@@ -46,7 +46,7 @@ class Recogniser(nn.Module):
     def read(self, said: Tensor) -> Tensor:
         """Return logits of what the body says."""
         if self.rows is None:
-            return said.reshape(len(said), -1, self.classes).mean(dim=1)
+            return said.reshape(said.shape[0], -1, self.classes).mean(dim=1)
         return cosine_logits(said, self.rows, self.scale)
 
 

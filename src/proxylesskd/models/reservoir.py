@@ -81,7 +81,7 @@ class Reservoir(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the state ``[B, R]`` after the tokens ``[B, N, P]``."""
-        state = tokens.new_zeros(len(tokens), len(self.leak))
+        state = tokens.new_zeros(tokens.shape[0], self.leak.shape[0])  # no len: exporting would fix the batch
         for token in tokens.unbind(1):
             state = self.step(state, token)
         return state
