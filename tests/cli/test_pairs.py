@@ -74,6 +74,7 @@ def test_templates_are_written_and_say_how_to_use_them(subset: str, faces: Path,
     assert found.pairs is not None
     assert int((~found.pairs.same).sum()) == 40
     assert np.bincount(found.template).max() <= 2
+    assert found.name == "own"
 
 
 def test_what_cannot_be_read_is_told(faces: Path, tmp_path: Path) -> None:

@@ -108,6 +108,17 @@ def test_a_wrong_line_is_named(tmp_path: Path, name: str, line: int, text: str, 
         read_ijb(root)
 
 
+def test_a_set_of_ones_own_has_its_own_name(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    assert read_ijb(tmp_path).name == "IJB-C"
+    (tmp_path / "meta" / "name.txt").write_text("Doormen 2025\n", encoding="utf-8")
+    assert read_ijb(tmp_path).name == "Doormen 2025"
+    for wrong in ("", " \n", "a\nb", "\x1b[2J", "x" * 81):
+        (tmp_path / "meta" / "name.txt").write_text(wrong, encoding="utf-8")
+        with pytest.raises(UserError, match="expected a name of at most 80 letters"):
+            read_ijb(tmp_path)
+
+
 def test_lists_without_lines_are_refused(tmp_path: Path) -> None:
     root = write_set(tmp_path)
     (root / "meta" / LISTS[3]).write_text("TEMPLATE_ID,SUBJECT_ID\n")

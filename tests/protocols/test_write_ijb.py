@@ -56,6 +56,12 @@ def test_a_written_set_is_read_and_its_bytes_are_the_sources(tmp_path: Path, sou
     assert set(second) == set(ijb.probes.templates.tolist())
 
 
+def test_a_set_is_called_what_its_writer_calls_it(tmp_path: Path, source: MemorySource) -> None:
+    write_ijb(source, tmp_path / "a", name="Doormen 2025")
+    write_ijb(source, tmp_path / "b")
+    assert [read_ijb(tmp_path / place).name for place in "ab"] == ["Doormen 2025", "IJB-C"]
+
+
 def test_same_seed_same_bytes_and_another_seed_another_set(tmp_path: Path, source: MemorySource) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_ijb(source, tmp_path / name, seed=seed)

@@ -78,9 +78,9 @@ def _write_templates(source: str, folder: str, subset: str, most: int, impostor:
     if not folder:
         raise UserError(f"expected a folder to write, found '{subset}:' alone")
     with progress_bar("writing images", not quiet) as tell:
-        written = write_ijb(
-            open_source(source), folder, subset=subset, most=most, impostors=impostor, seed=seed, progress=tell
-        )
+        faces, name = open_source(source), Path(folder).resolve().name
+        drawn = {"most": most, "impostors": impostor, "seed": seed}
+        written = write_ijb(faces, folder, subset=subset, name=name, progress=tell, **drawn)
     typer.echo(f"{written.images} images written, {len(written.skipped)} that cannot be read left out")
     for what in list(written.skipped.values())[:5]:
         typer.echo(f"left out: {what}")

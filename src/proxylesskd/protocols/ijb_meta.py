@@ -27,6 +27,7 @@ from proxylesskd.protocols.integer_table import read_integers
 Ints = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int32]
 SUBSETS = {"ijbb": "IJB-B", "ijbc": "IJB-C"}
+NAME, MAX_NAME = "name.txt", 80
 GALLERIES = {"G1": ("G1", "S1"), "G2": ("G2", "S2")}
 MAX_LIST_BYTES = 1 << 30
 MOST_PIXELS = 1e6
@@ -123,7 +124,7 @@ def read_ijb(root: Path | str, *, subset: str = "ijbc") -> IjbSet:
             f"expected '{pairs.name}' or {subset}_1N_*.csv in '{meta}', found neither; fetch the meta files"
         )
     return IjbSet(
-        name=SUBSETS[subset],
+        name=_name(meta, subset),
         crops=Path(root) / "loose_crop",
         names=names,
         landmarks=landmarks,
@@ -137,13 +138,24 @@ def read_ijb(root: Path | str, *, subset: str = "ijbc") -> IjbSet:
     )
 
 
+def _name(meta: Path, subset: str) -> str:
+    """Return what a set calls itself; NIST's own have no such file."""
+    if not (path := meta / NAME).is_file():
+        return SUBSETS[subset]
+    name = _text(path).strip()
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise UserError(f"expected a name of at most {MAX_NAME} letters in '{path}', found {name[:MAX_NAME]!r}")
+    return name
+
+
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
             raise UserError(f"expected a list of at most {MAX_LIST_BYTES >> 20} MiB, found more in '{path}'")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"expected the list '{path.name}', found {error}; give the folder above 'meta'") from error
+        found = "none" if isinstance(error, FileNotFoundError) else str(error)
+        raise UserError(f"expected the list '{path}', found {found}; give the folder above 'meta'") from error
     except UnicodeDecodeError as error:
         raise UserError(f"expected text in '{path}', found other bytes; fetch the list again") from error
 

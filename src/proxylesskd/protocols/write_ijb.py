@@ -20,7 +20,7 @@ from proxylesskd.data.formats.written import Written
 from proxylesskd.data.source import Source
 from proxylesskd.errors import CorruptImageError, UserError, nearest
 from proxylesskd.photos.transform import SIZE, TEMPLATE
-from proxylesskd.protocols.ijb_meta import GALLERIES, SUBSETS, Ints
+from proxylesskd.protocols.ijb_meta import GALLERIES, NAME, SUBSETS, Ints
 
 LARGEST_MEDIUM = 3
 HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID"
@@ -54,6 +54,7 @@ def write_ijb(
     most: int = 8,
     impostors: int = IMPOSTORS,
     seed: int = 0,
+    name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Write aligned faces as ``loose_crop`` and ``meta``.
@@ -68,6 +69,7 @@ def write_ijb(
         most: images in a template, at least 1.
         impostors: pairs of two identities in 1:1; fewer where there are not so many.
         seed: of all that is drawn.
+        name: what tables call the set, in place of IJB-B or IJB-C.
         progress: called with the number of images that are done and N.
 
     Raises:
@@ -84,6 +86,8 @@ def write_ijb(
     _write_images(part, subset, names, landmarks, draw)
     np.savetxt(part / f"{subset}_template_pair_label.txt", pairs, fmt="%d")
     _write_search(part, subset, names, draw)
+    if name is not None:
+        (part / NAME).write_text(f"{name}\n", encoding="utf-8")
     part.rename(folder / "meta")
     return Written(len(names), skipped)
 
