@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from proxylesskd.errors import UserError
 from proxylesskd.models.onnx_graph import (
@@ -223,3 +224,61 @@ def test_without_the_package_the_command_to_install_it_is_named(
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install 'proxylesskd\[onnx\]'"):
         read_graph(tmp_path / "m.onnx")
+
+
+def _cycle(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, helper.make_node("Identity", ["input"], ["input"]))
+    del model.graph.node[1:]
+
+
+def _short_weights(model: onnx.ModelProto) -> None:
+    model.graph.initializer[1].raw_data = b"\0" * 8
+
+
+def _no_kind(model: onnx.ModelProto) -> None:
+    model.graph.initializer[1].data_type = 0
+
+
+def _unknown_pixels(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = 33
+
+
+def _text(model: onnx.ModelProto) -> None:
+    del model.graph.initializer[:]
+    model.graph.initializer.append(helper.make_tensor("half", TensorProto.STRING, [1], [b"0.5"]))
+    model.graph.node.insert(0, helper.make_node("Sub", ["input", "half"], ["x"]))
+    del model.graph.node[1:]
+
+
+def _uneven_norm(model: onnx.ModelProto) -> None:
+    for name, size in (("g", 3), ("b", 2), ("m", 3), ("v", 4)):
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(size, np.float32), name))
+    model.graph.node.insert(0, helper.make_node("BatchNormalization", ["input", "g", "b", "m", "v"], ["x"]))
+    del model.graph.node[1:]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (_cycle, None),
+        (_short_weights, "expected whole tensors in the ONNX model, found 'bias'"),
+        (_no_kind, "expected whole tensors in the ONNX model, found 'bias'"),
+        (_unknown_pixels, "found element type 33"),
+        (_text, None),
+        (_uneven_norm, None),
+    ],
+)
+def test_hostile_graphs_are_refused_or_passed_over(
+    tmp_path: Path, spoil: Callable[[onnx.ModelProto], None], found: str | None
+) -> None:
+    path = write_graph(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    spoil(model)
+    onnx.save(model, path)
+    graph, _ = read_graph(path)
+    if found is None:
+        assert leading_affine(graph) == (1.0, 0.0)
+        return
+    refuses = image_input if spoil is _unknown_pixels else detected_scaling
+    with pytest.raises(UserError, match=found):
+        refuses(graph)

@@ -1,8 +1,9 @@
 """Feeds readers with files made wrong, and sees to it that none crashes, hangs, swells or executes anything.
 
-``python -m tests.security.fuzz READER COUNT [FIRST]`` runs as many cases and prints what they found as JSON. Cases run
-in a process of their own: whoever dies is reported with its case and replaced by one that goes on with the next. A
-case is a pure function of the reader's name and its number, so that ``READER 1 NUMBER`` repeats it.
+``python -m tests.security.fuzz READER:COUNT[:FIRST] …`` runs as many cases of each reader, or of all readers for
+``all:COUNT``, and prints what they found, a line of JSON for each. Cases run in a process of their own: whoever dies
+is reported with its case and replaced by one that goes on with the next. A case is a pure function of the reader's name
+and its number, so that ``READER:1:NUMBER`` repeats it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ MAX_SECONDS, MAX_BYTES = 5.0, 1 << 30
 WALL_SECONDS = 60.0
 ADDRESS_SPACE = 8 << 30
 MAX_FINDINGS = 20
+Case = tuple[str, int]
+Span = tuple[str, int, int]
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Report:
         cases: how many ran.
         read: how many of them were read to the end; all others were refused by an error meant for users.
         findings: number of a case -> what went wrong.
-        peak_bytes: most memory that the process took at any time.
+        peak_bytes: most memory that the process had taken by then, the packages it loaded included.
         slowest_seconds: most time of the processor that a case took.
     """
 
@@ -104,85 +107,132 @@ def _try(name: str, folder: Path) -> tuple[bool, str | None]:
     return True, None
 
 
-def work(name: str, first: int, count: int, home: Path) -> None:
-    """Run cases; the number of the present one stands in ``home/now``, the report in ``home/report``."""
-    from tests.security.fuzz_targets import TARGETS
+class _Worker:
+    """Runs cases in this process; the present one stands in ``home/now``, the reports in ``home/report``."""
 
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    canary = home / "executed"
-    os.environ |= {"FUZZ_CANARY": str(canary), "XDG_CACHE_HOME": str(home / "cache")}
-    (home / "seeds").mkdir()
-    seeds, report = TARGETS[name].seeds(home / "seeds"), Report()
-    for number in range(first, first + count):
-        (home / "now").write_text(str(number))
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.reports: dict[str, Report] = {}
+        self._seeds: dict[str, list[dict[str, bytes]]] = {}
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.environ |= {"FUZZ_CANARY": str(home / "executed"), "XDG_CACHE_HOME": str(home / "cache")}
+
+    def seeds(self, name: str) -> list[dict[str, bytes]]:
+        from tests.security.fuzz_targets import TARGETS
+
+        if name not in self._seeds:
+            place = self.home / f"seeds-{name}"
+            place.mkdir()
+            self._seeds = {name: TARGETS[name].seeds(place)}
+        return self._seeds[name]
+
+    def run(self, name: str, number: int) -> str | None:
+        """Run one case; return what went wrong."""
+        report = self.reports.setdefault(name, Report())
+        seeds = self.seeds(name)
         faulthandler.dump_traceback_later(WALL_SECONDS, exit=True)
-        folder = home / f"case-{number}"  # readers may remember a path
+        folder = self.home / f"{name}-{number}"  # readers may remember a path
         _case(name, number, seeds, folder)
         started = time.process_time()
         read, wrong = _try(name, folder)
         seconds = time.process_time() - started
-        if canary.exists():
-            wrong = "something in the file was executed"
-            canary.unlink()
-        wrong = wrong or (f"{seconds:.1f} s" if seconds > MAX_SECONDS else None)
+        shutil.rmtree(folder, ignore_errors=True)
+        wrong = self._executed() or wrong or (f"{seconds:.1f} s" if seconds > MAX_SECONDS else None)
         wrong = wrong or (f"{_peak() >> 20} MiB" if _peak() > MAX_BYTES else None)
         if wrong is not None:
             report.findings[number] = wrong
         report.cases, report.read = report.cases + 1, report.read + read
         report.peak_bytes, report.slowest_seconds = _peak(), max(report.slowest_seconds, seconds)
-        shutil.rmtree(folder, ignore_errors=True)
-        if wrong is not None or number % 50 == 0 or number == first + count - 1:
-            (home / "report").write_text(json.dumps(asdict(report)))
-        if len(report.findings) >= MAX_FINDINGS or _peak() > MAX_BYTES:
+        return wrong
+
+    def _executed(self) -> str | None:
+        canary = self.home / "executed"
+        if not canary.exists():
+            return None
+        canary.unlink()
+        return "something in the file was executed"
+
+    def save(self) -> None:
+        told = {name: asdict(report) for name, report in self.reports.items()}
+        (self.home / "report").write_text(json.dumps(told))
+
+
+def work(cases: list[Case], home: Path) -> None:
+    """Run cases in this process, until its memory is spoilt."""
+    worker = _Worker(home)
+    for done, (name, number) in enumerate(cases):
+        (home / "now").write_text(str(done))
+        wrong = worker.run(name, number)
+        if wrong is not None or done % 50 == 0 or done == len(cases) - 1:
+            worker.save()
+        if _peak() > MAX_BYTES:
+            (home / "now").write_text(str(done + 1))
             break
     (home / "end").touch()
 
 
-def _one_process(name: str, first: int, count: int, place: Path) -> Report:
-    home = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir=place))
-    command = [sys.executable, "-m", "tests.security.fuzz", "--work", name, str(first), str(count), str(home)]
+def _one_process(cases: list[Case], place: Path, reports: dict[str, Report]) -> list[Case]:
+    """Run cases in another process; return those that remain after its end."""
+    home = Path(tempfile.mkdtemp(prefix="fuzz-", dir=place))
+    (home / "cases").write_text(json.dumps(cases))
+    command = [sys.executable, "-m", "tests.security.fuzz", "--work", str(home)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    report = Report()
-    if (home / "report").exists():
-        told = json.loads((home / "report").read_text())
-        report = Report(**{**told, "findings": {int(k): v for k, v in told["findings"].items()}})
-    if not (home / "end").exists():
-        if not (home / "now").exists():
-            raise RuntimeError(f"the fuzzer itself failed: {done.stderr[-2000:]}")
-        number = int((home / "now").read_text())
-        report.cases = number + 1 - first
-        report.findings[number] = f"the process ended with {done.returncode}: {done.stderr[-1500:]}"
+    if not (home / "now").exists():
+        raise RuntimeError(f"the fuzzer itself failed: {done.stderr[-2000:]}")
+    now, ended = int((home / "now").read_text()), (home / "end").exists()
+    told = json.loads((home / "report").read_text()) if (home / "report").exists() else {}
     shutil.rmtree(home, ignore_errors=True)
-    return report
+    for name, values in told.items():
+        values["findings"] = {int(number): wrong for number, wrong in values["findings"].items()}
+        reports.setdefault(name, Report()).add(Report(**values))
+    if ended:
+        return cases[now:] if now < len(cases) - 1 else []
+    name, number = cases[now]
+    reports.setdefault(name, Report()).findings[number] = f"ended with {done.returncode}: {done.stderr[-1500:]}"
+    return cases[now + 1 :]
 
 
-def fuzz(name: str, count: int, first: int = 0, place: Path | None = None) -> Report:
-    """Run cases of a reader in other processes.
+def fuzz(spans: Iterable[Span], place: Path | None = None) -> dict[str, Report]:
+    """Run cases of readers in other processes.
 
     Args:
-        name: of the reader, a key of ``TARGETS``.
-        count: how many cases.
-        first: number of the first case.
+        spans: name of a reader, how many cases, number of the first one.
         place: folder for the files, best in memory.
+
+    Returns:
+        What was found, by reader. A reader with many findings is given up.
     """
-    report = Report()
+    spans = list(spans)
+    reports: dict[str, Report] = {name: Report() for name, _, _ in spans}
     shared = Path("/dev/shm")
     place = place or (shared if shared.is_dir() else Path(tempfile.gettempdir()))
-    while report.cases < count and len(report.findings) < MAX_FINDINGS:
-        report.add(_one_process(name, first + report.cases, count - report.cases, place))
-    return report
+    cases: list[Case] = [(name, number) for name, count, first in spans for number in range(first, first + count)]
+    while cases:
+        cases = _one_process(cases, place, reports)
+        cases = [case for case in cases if len(reports[case[0]].findings) < MAX_FINDINGS]
+    for name, count, _ in spans:  # a process that died took with it what it counted since it last reported
+        if len(reports[name].findings) < MAX_FINDINGS:
+            reports[name].cases = max(reports[name].cases, count)
+    return reports
 
 
-def _reports(arguments: list[str]) -> Iterator[str]:
-    name, count, *first = arguments
-    report = fuzz(name, int(count), int(first[0]) if first else 0)
-    yield json.dumps({"reader": name, **asdict(report)})
+def spans_of(words: Iterable[str]) -> list[Span]:
+    """Parse ``READER:COUNT[:FIRST]``."""
+    from tests.security.fuzz_targets import TARGETS
+
+    spans: list[Span] = []
+    for word in words:
+        name, count, *first = word.split(":")
+        spans += [(each, int(count), int(first[0]) if first else 0) for each in (TARGETS if name == "all" else [name])]
+    return spans
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--work":
-        work(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
+        work(json.loads((Path(sys.argv[2]) / "cases").read_text()), Path(sys.argv[2]))
     else:
-        for line in _reports(sys.argv[1:]):
-            sys.stdout.write(line + "\n")
+        for span in spans_of(sys.argv[1:]):
+            for reader, found in fuzz([span]).items():
+                sys.stdout.write(json.dumps({"reader": reader, **asdict(found)}) + "\n")
+                sys.stdout.flush()

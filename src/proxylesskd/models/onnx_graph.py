@@ -109,8 +109,10 @@ def leading_affine(model: Any) -> tuple[float, float]:
     """
     constants, consumers = _constants(model), _consumers(model)
     scale, offset, name = 1.0, 0.0, model.graph.input[0].name
-    while len(consumers.get(name, [])) == 1:
-        node = consumers[name][0]
+    for _ in model.graph.node:  # a hostile graph may run in a circle
+        node = consumers[name][0] if len(consumers.get(name, [])) == 1 else None
+        if node is None or not node.output:
+            break
         step = (1.0, 0.0) if node.op_type in _PASSING else _affine(node, name, constants)
         if step is None:
             break
@@ -212,18 +214,29 @@ def _dtype(value: Any) -> npt.DTypeLike:
     }
     kind = value.type.tensor_type.elem_type
     if kind not in known:
-        raise UserError(f"{_EXPECTED} in float or uint8, found element type {TensorProto.DataType.Name(kind)}")
+        name = next((name for name, number in TensorProto.DataType.items() if number == kind), str(kind))
+        raise UserError(f"{_EXPECTED} in float or uint8, found element type {name}")
     return known[kind]
 
 
 def _constants(model: Any) -> dict[str, npt.NDArray[Any]]:
+    """Return the small constant tensors of numbers by name."""
+    tensors = [(tensor.name, tensor) for tensor in model.graph.initializer if _is_small(tensor)]
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].name == "value":
+            tensors.append((node.output[0], node.attribute[0].t))
+    arrays = {name: _array(tensor) for name, tensor in tensors}
+    return {name: array for name, array in arrays.items() if array.dtype.kind not in "cOSU"}
+
+
+def _array(tensor: Any) -> npt.NDArray[Any]:
     from onnx import numpy_helper
 
-    found = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if _is_small(t)}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return found
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:  # what the package raises depends on which of the tensor's fields lies
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"expected whole tensors in the ONNX model, found '{tensor.name[:80]}': {reason}") from error
 
 
 def _is_small(tensor: Any) -> bool:
@@ -255,9 +268,11 @@ def _affine(node: Any, pixels: str, constants: dict[str, npt.NDArray[Any]]) -> t
 
 
 def _affine_of_norm(node: Any, constants: dict[str, npt.NDArray[Any]]) -> tuple[float, float] | None:
-    if any(name not in constants for name in node.input[1:5]):
+    if len(node.input) < 5 or any(name not in constants for name in node.input[1:5]):
         return None
     gamma, beta, mean, variance = (constants[name].astype(np.float64) for name in node.input[1:5])
+    if not gamma.shape == beta.shape == mean.shape == variance.shape:
+        return None
     scale = gamma / np.sqrt(variance + 1e-5)
     return float(scale.mean()), float((beta - mean * scale).mean())
 
@@ -268,6 +283,6 @@ def _reshapes_of_pixels(model: Any) -> list[Any]:
     for node in model.graph.node:  # ONNX orders its nodes: producers first
         if reached.intersection(node.input):
             reached.update(node.output)
-            if node.op_type == "Reshape":
+            if node.op_type == "Reshape" and len(node.input) == 2:
                 reshapes.append(node)
     return reshapes
