@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +10,17 @@ import numpy as np
 from torch import Tensor, nn
 
 from proxylesskd.data.decode import decode
-from proxylesskd.data.pairs import Pairs
+from proxylesskd.data.pairs import Pairs, make_pairs
 from proxylesskd.data.source import Source, open_source
 from proxylesskd.errors import CorruptImageError, UserError
 from proxylesskd.evaluation import Evaluation, evaluate
+from proxylesskd.export.assemble import input_kind
+from proxylesskd.export.deliver import LOSSY, check_format
+from proxylesskd.export.package import Delivery, TeacherFile, deliver
 from proxylesskd.export.ship import Shipment, ship
 from proxylesskd.models.embedder import Embedder
 from proxylesskd.models.joined import JoinedEmbedder
+from proxylesskd.models.location import split_location
 from proxylesskd.models.weights import RUN_WEIGHTS, load_model
 from proxylesskd.report.wrong_pairs import most_wrong_pairs, save_wrong_pairs
 from proxylesskd.teacher import load_teacher
@@ -101,12 +106,77 @@ def export_run(run: str | Path, images: Source | str, *, count: int = 64, archit
         UserError: the folder holds no finished run, the source no readable face, or the file fails its check.
     """
     run = Path(run)
-    weights = next((run / name for name in RUN_WEIGHTS if (run / name).is_file()), None)
-    if weights is None:
-        raise UserError(f"expected {' or '.join(RUN_WEIGHTS)} in '{run}', found neither; is the run finished?")
+    weights = _weights_of(run)
     model, preprocessing = load_model(weights, architecture=architecture)
     source = open_source(images) if isinstance(images, str) else images
     return ship(run, model, preprocessing, images=_faces(source, count), name=weights.stem)
+
+
+def _weights_of(run: Path) -> Path:
+    weights = next((run / name for name in RUN_WEIGHTS if (run / name).is_file()), None)
+    if weights is None:
+        raise UserError(f"expected {' or '.join(RUN_WEIGHTS)} in '{run}', found neither; is the run finished?")
+    return weights
+
+
+def export_files(
+    run: str | Path,
+    images: Source | str,
+    *,
+    formats: Sequence[str] = ("onnx",),
+    pairs: Pairs | None = None,
+    taking: str = "float",
+    flip_fusion: bool = False,
+    teacher: str | Path | None = None,
+    licence: str | None = None,
+    count: int = 192,
+    architecture: str | None = None,
+    force: bool = False,
+) -> Delivery:
+    """Export the network of a run folder in several formats, each through the gate.
+
+    Args:
+        run: the run folder.
+        images: training faces, or the URI of their source: eight bits are calibrated on them.
+        formats: among ``onnx``, ``fp16``, ``int8``, ``litert``, ``executorch`` and ``coreml``.
+        pairs: the verification set of the gate. Without one, fp16 and int8 are held against 300 genuine and 3,000
+            impostor pairs drawn from ``images``, and other formats against the cosine of faces alone.
+        taking: what the files take, see :data:`proxylesskd.export.assemble.KINDS`.
+        flip_fusion: add the embedding of the mirrored face inside the files.
+        teacher: path of the teacher, for the first row of the table.
+        licence: recorded as it is.
+        count: training faces for calibration.
+        architecture: ``package.module:factory`` of a run with a network of one's own.
+        force: keep also what the gate refuses.
+
+    Raises:
+        UserError: the folder holds no finished run, a format or kind of input is unknown, a package is missing, the
+            faces do not do, or the gate refuses a file.
+    """
+    run = Path(run)
+    kind, weights = input_kind(taking), _weights_of(run)
+    for name in formats:
+        check_format(name)
+    model, preprocessing = load_model(weights, architecture=architecture)
+    source = open_source(images) if isinstance(images, str) else images
+    if pairs is None and any(name in LOSSY for name in formats):
+        pairs = make_pairs(source, genuine=300, impostor=3000)
+    opened = None if teacher is None else TeacherFile(load_teacher(teacher), Path(split_location(teacher)[0]))
+    return deliver(
+        run,
+        model,
+        preprocessing,
+        training=_faces(source, count),
+        pairs=pairs,
+        formats=formats,
+        kind=kind,
+        flip_fusion=flip_fusion,
+        teacher=opened,
+        weights=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        metadata={} if licence is None else {"licence": licence},
+        stem=weights.stem,
+        force=force,
+    )
 
 
 def _faces(source: Source, count: int) -> np.ndarray:

@@ -197,7 +197,7 @@ def test_planted_faults_are_caught_and_nothing_is_written(
 
     monkeypatch.setattr(exporter, "float_file", lambda *_, **__: proto)
     monkeypatch.setattr(exporter, "network_graph", lambda *_: None)
-    monkeypatch.setattr(exporter, "_describe", describe_wrongly)
+    monkeypatch.setattr(exporter, "describe", describe_wrongly)
     with pytest.raises(UserError, match=message):
         export_onnx(exported.model, PREPROCESSING, path, images=exported.faces)
     assert path.read_bytes() == b"the file of an earlier export"

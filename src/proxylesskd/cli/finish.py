@@ -14,16 +14,43 @@ from proxylesskd.cli.options import Out, Overrides, Quiet, Seed
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    images: Annotated[str, typer.Option(help="Source of real faces on which the file is checked.")],
-    count: Annotated[int, typer.Option(help="How many of them.")] = 64,
+    images: Annotated[str, typer.Option(help="Source of training faces: the check, and the ranges of eight bits.")],
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", "-f", help="onnx, fp16, int8, litert, executorch, coreml.")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Verification set of the gate.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the images of a pair list.")] = None,
+    taking: Annotated[
+        str, typer.Option("--input", help="float, pixels, uint8-nhwc-rgb, uint8-nhwc-bgr or uint8-nchw-rgb.")
+    ] = "float",
+    flip: Annotated[bool, typer.Option("--flip", help="Add the embedding of the mirrored face inside.")] = False,
+    teacher: Annotated[str | None, typer.Option(help="For the first row of the table.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Recorded in the files and on the card.")] = None,
+    count: Annotated[int, typer.Option(help="Training faces for eight bits and, without pairs, the check.")] = 192,
     architecture: Annotated[str | None, typer.Option(help="package.module:factory of a network of one's own.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Keep also what the gate refuses.")] = False,
 ) -> None:
-    """Write ONNX with a free batch dimension; refused unless it agrees with PyTorch on every face."""
-    from proxylesskd.finish import export_run
+    """Write ONNX and other files; each is refused unless it decides about faces as the PyTorch network does."""
+    from proxylesskd.data.pairs import read_pairs
+    from proxylesskd.finish import export_files
 
-    shipment = export_run(run, images, count=count, architecture=architecture)
-    done = shipment.export
-    typer.echo(f"{done.path} ({done.size / 1e6:.1f} MB), checked on real faces; how to use it: {shipment.card}")
+    delivery = export_files(
+        run,
+        images,
+        formats=list(dict.fromkeys(formats or ["onnx"])),
+        pairs=None if pairs is None else read_pairs(pairs, root),
+        taking=taking,
+        flip_fusion=flip,
+        teacher=teacher,
+        licence=licence,
+        count=count,
+        architecture=architecture,
+        force=force,
+    )
+    typer.echo(delivery.table)
+    for one in delivery.artefacts:
+        typer.echo(f"{one.path} ({one.size / 1e6:.2f} MB)")
+    typer.echo(f"checked on real faces; how to use it: {delivery.card}")
 
 
 @app.command()

@@ -70,6 +70,7 @@ def card_text(
     """
     parts = [
         _what(export, recipe),
+        _files(export),
         _input(export),
         _calling(export),
         _thresholds(evaluation),
@@ -99,9 +100,8 @@ def _what(export: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> str:
     model = (recipe or {}).get("model", {})
     told = field(export, "provenance")
     rows = [
-        ("File", f"`{field(export, 'file')}`, ONNX, opset {field(export, 'opset')}"),
-        ("Size", f"{field(export, 'bytes'):,} bytes"),
-        ("SHA-256", f"`{field(export, 'sha256')}`"),
+        ("File", f"`{field(export, 'file')}`{f', ONNX, opset {opset}' if (opset := field(export, 'opset')) else ''}"),
+        *_identity(export),
         ("Architecture", _architecture(model, export)),
         ("Embedding", f"{field(export, 'dim')} numbers, {'unit length' if export.get('normalised') else 'any length'}"),
         *((key.replace("_", " ").capitalize(), str(value)) for key, value in told.items()),
@@ -110,6 +110,27 @@ def _what(export: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> str:
         "# Face embedding model\n\n"
         "Turns the picture of one aligned face into an embedding. The cosine of two embeddings says how alike two\n"
         f"faces are.\n\n{_table(('', ''), rows)}"
+    )
+
+
+def _identity(export: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return size and hash; a card inside of a file knows neither of its file, but the hash of the weights."""
+    if "bytes" not in export and "weights" in export:
+        return [("SHA-256 of the weights", f"`{export['weights']}`")]
+    return [("Size", f"{field(export, 'bytes'):,} bytes"), ("SHA-256", f"`{field(export, 'sha256')}`")]
+
+
+def _files(export: Mapping[str, Any]) -> str:
+    table, files = export.get("table"), export.get("artefacts")
+    if not table or not isinstance(files, Sequence):
+        return ""
+    hashes = [(f"`{one['file']}`", f"`{one['sha256']}`") for one in files if one.get("file")]
+    told = f"on {export['pairs']}" if export.get("pairs") else "without verification pairs"
+    return (
+        "## Files\n\n"
+        f"Every file was run in its own runtime and compared with the PyTorch student {told}: accuracy and TAR with "
+        "the difference to the student's and the 95 % interval of that, in points. Times are medians of calls side by "
+        f"side on {export.get('machine', 'one machine')}.\n\n{table}\n\n{_table(('file', 'SHA-256'), hashes)}"
     )
 
 
@@ -137,6 +158,8 @@ def input_text(export: Mapping[str, Any]) -> str:
     """Return in one sentence what the file's input is."""
     p = calling(export)
     shape = f"[B, 3, {p.size}, {p.size}]" if p.layout == "nchw" else f"[B, {p.size}, {p.size}, 3]"
+    if export.get("dtype") == "uint8":
+        return f"image {shape} uint8, any batch size B, colour order {p.order.upper()}, pixel values 0..255 as they are"
     return (
         f"image {shape} float32, any batch size B, colour order {p.order.upper()}, "
         f"each pixel value v in 0..255 as (v - {p.mean:g}) / {p.std:g}"
@@ -169,6 +192,10 @@ def snippet(export: Mapping[str, Any]) -> str:
     p = calling(export)
     axes = "(2, 0, 1)" if p.layout == "nchw" else "(0, 1, 2)"
     order = "" if p.order == "rgb" else "[:, :, ::-1]"
+    if export.get("dtype") == "uint8":
+        pixels = f"np.asarray(face){order}"
+    else:
+        pixels = f"(np.asarray(face, np.float32){order} - {p.mean:g}) / {p.std:g}"
     unit = "" if export.get("normalised") else "    embedding /= np.linalg.norm(embedding)\n"
     return f"""\
 import numpy as np, onnxruntime
@@ -178,7 +205,7 @@ session = onnxruntime.InferenceSession("{field(export, "file")}")
 
 def embed(path):  # a face aligned to the five points
     face = Image.open(path).convert("RGB").resize(({p.size}, {p.size}), Image.BOX)
-    pixels = (np.asarray(face, np.float32){order} - {p.mean:g}) / {p.std:g}
+    pixels = {pixels}
     embedding = session.run(["embedding"], {{"image": pixels.transpose{axes}[None]}})[0][0]
 {unit}    return embedding
 

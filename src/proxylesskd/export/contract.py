@@ -109,7 +109,7 @@ def contract_of(session: Any, path: Path) -> Contract:
     """
     properties = session.get_modelmeta().custom_metadata_map
     try:
-        return _parse(json.loads(properties[KEY]))
+        return contract_from(json.loads(properties[KEY]))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(
             f"expected ONNX metadata '{KEY}' as JSON in {path}, found {error!r}; "
@@ -117,7 +117,8 @@ def contract_of(session: Any, path: Path) -> Contract:
         ) from error
 
 
-def _parse(told: dict[str, Any]) -> Contract:
+def contract_from(told: dict[str, Any]) -> Contract:
+    """Return the contract that plain values hold, as :meth:`Contract.to_dict` gives them; raises where they do not."""
     if told["format"] != FORMAT:
         raise ValueError(f"format {told['format']!r} instead of {FORMAT}")
     if told["dtype"] not in ("float32", "uint8"):

@@ -96,7 +96,7 @@ def check_file(
         UserError: the file is malformed, refuses a batch size, breaks its promise of unit length, or any
             image's cosine is below the limit; the message names batch size, image and cosine.
     """
-    _check_form(path)
+    check_form(path)
     normalised = read_contract(path).normalised
     reports = {}
     for batch in batches:
@@ -107,7 +107,8 @@ def check_file(
     return reports
 
 
-def _check_form(path: Path) -> None:
+def check_form(path: Path) -> None:
+    """Raise a UserError unless a file is a well-formed ONNX model."""
     try:
         import onnx
     except ImportError as error:

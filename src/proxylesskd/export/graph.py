@@ -55,8 +55,21 @@ def tidy(proto: Any) -> None:
     for number, node in enumerate(graph.node):
         # insightface takes node names that begin with Sub and Mul for a normalisation inside of the graph
         if node.name not in PIXELS:
-            node.name = f"{node.op_type.lower()}_{number}"
+            node.name = f"n{number:x}"
+    _shorten(proto)
     proto.producer_name, proto.producer_version = "proxylesskd", ""
+
+
+def _shorten(proto: Any) -> None:
+    """Give constants short names: a small network in eight bits is to a fifth names."""
+    short = {tensor.name: f"c{number:x}" for number, tensor in enumerate(proto.graph.initializer)}
+    made = {name for node in proto.graph.node for name in node.output}
+    if made.intersection(short.values()):
+        return
+    for tensor in proto.graph.initializer:
+        tensor.name = short[tensor.name]
+    for node in proto.graph.node:
+        node.input[:] = [short.get(name, name) for name in node.input]
 
 
 Rewrite = Callable[[Any, Any, Floats], list[Any]]

@@ -119,7 +119,7 @@ def export_onnx(
         dtype=kind.dtype,
         flip_fusion=flip_fusion,
     )
-    _describe(proto, contract)
+    describe(proto, contract)
     with beside(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())
         batches = sorted({*BATCHES, min(len(faces), LARGEST_BATCH)})
@@ -243,12 +243,12 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _describe(proto: Any, contract: Contract) -> None:
-    """Write the contract into the file and take out what tells of the machine that made it."""
+def describe(proto: Any, contract: Contract, card: str = "") -> None:
+    """Write contract and card into the file and take out what tells of the machine that made it."""
     import onnx
 
     tidy(proto)
-    onnx.helper.set_model_props(proto, contract.properties())
+    onnx.helper.set_model_props(proto, {**contract.properties(), **({"card": card} if card else {})})
 
 
 @contextlib.contextmanager

@@ -29,8 +29,8 @@ from proxylesskd.export.graph import (
     producers_of,
     replace_nodes,
 )
+from proxylesskd.export.grids import eight_bit_weights, grid, whole_bias
 
-LEVELS = 63  # of a weight on each side of zero
 _WEIGHED = ("Conv", "Gemm")
 
 
@@ -169,7 +169,7 @@ class _Writer:
         ]
         inputs = [self.quantised[source], *self._grid_constants(source), *weight, *self._grid_constants(name)]
         if len(node.input) > 2:
-            whole = _whole(self.constants[node.input[2]], scale * weight_scale)
+            whole = whole_bias(self.constants[node.input[2]], scale * weight_scale)
             inputs.append(add_constant(self.proto, f"{name}.b32", whole))
         attributes = attributes_of(node)
         self.made.append(helper.make_node("QLinearConv", inputs, [f"{name}.u8"], name=f"{name}.u8", **attributes))
@@ -183,7 +183,7 @@ class _Writer:
 
     def _scaled(self, node: Any) -> None:
         slopes = self.constants[node.input[1]]
-        scale, zero = _grid(min(0.0, float(slopes.min())), max(0.0, float(slopes.max())))
+        scale, zero = grid(min(0.0, float(slopes.min())), max(0.0, float(slopes.max())))
         eight = (np.rint(slopes / scale) + zero).clip(0, 255).astype(np.uint8)
         slope = self._restore(add_constant(self.proto, f"{node.input[1]}.u8", eight), scale, zero, node.input[1])
         self._make(node, [self._read(node.input[0]), slope])
@@ -243,7 +243,7 @@ class _Writer:
         owner = self.plan.same.get(name, name)
         owner = self.plan.same.get(owner, owner)
         if f"{owner}.scale" not in self.constants:
-            scale, zero = _grid(*self.ranges[owner])
+            scale, zero = grid(*self.ranges[owner])
             self.constants[f"{owner}.scale"] = np.array(scale, np.float32)
             add_constant(self.proto, f"{owner}.scale", self.constants[f"{owner}.scale"])
             add_constant(self.proto, f"{owner}.zero", np.array(zero, np.uint8))
@@ -263,7 +263,7 @@ class _Writer:
 
         scale = scale.astype(np.float32)
         inputs = [
-            add_constant(self.proto, f"{layer}.b32", _whole(bias, scale)),
+            add_constant(self.proto, f"{layer}.b32", whole_bias(bias, scale)),
             add_constant(self.proto, f"{layer}.bs", scale),
         ]
         made = f"{layer}.b"
@@ -283,27 +283,9 @@ class _Writer:
         return made
 
 
-def eight_bit_weights(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return weights ``[C, ...]`` as whole numbers of :data:`LEVELS` on each side of zero, and ``[C]`` scales."""
-    scale = np.abs(weight).reshape(len(weight), -1).max(1).astype(np.float32) / np.float32(LEVELS)
-    scale = np.maximum(scale, np.float32(1e-12))
-    return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale
-
-
-def _whole(bias: npt.NDArray[Any], scale: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    limits = np.iinfo(np.int32)
-    return np.rint(bias.astype(np.float64) / scale).clip(limits.min, limits.max).astype(np.int32)
-
-
 def _shared(ranges: Mapping[str, Range], same: Mapping[str, str]) -> dict[str, Range]:
     """Widen the range of a tensor by those that share its scale."""
     wide = dict(ranges)
     for name, owner in same.items():
         wide[owner] = min(wide[owner][0], wide[name][0]), max(wide[owner][1], wide[name][1])
     return wide
-
-
-def _grid(low: float, high: float) -> tuple[float, int]:
-    """Return scale and zero point of uint8 numbers between ``low <= 0`` and ``high >= 0``."""
-    scale = max(float(np.float32((high - low) / 255)), 1e-12)
-    return scale, round(min(255.0, max(0.0, -low / scale)))

@@ -1,0 +1,32 @@
+"""Whole numbers for weights, biases and ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LEVELS = 63  # of a weight on each side of zero
+
+
+def eight_bit_weights(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return weights ``[C, ...]`` as whole numbers of :data:`LEVELS` on each side of zero, and ``[C]`` scales."""
+    scale = np.abs(weight).reshape(len(weight), -1).max(1).astype(np.float32) / np.float32(LEVELS)
+    scale = np.maximum(scale, np.float32(1e-12))
+    return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale
+
+
+def whole_bias(bias: npt.NDArray[Any], scale: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return biases ``[C]`` as multiples of the scales ``[C]`` of inputs times weights."""
+    limits = np.iinfo(np.int32)
+    whole: npt.NDArray[np.int32] = (
+        np.rint(bias / scale.astype(np.float64)).clip(limits.min, limits.max).astype(np.int32)
+    )
+    return whole
+
+
+def grid(low: float, high: float) -> tuple[float, int]:
+    """Return scale and zero point of uint8 numbers between ``low <= 0`` and ``high >= 0``."""
+    scale = max(float(np.float32((high - low) / 255)), 1e-12)
+    return scale, round(min(255.0, max(0.0, -low / scale)))
