@@ -206,8 +206,8 @@ def _cost(far: float, before: ModeResult, after: ModeResult, pairs: Pairs, repli
     assert kept is not None  # supported rates have thresholds
     assert new is not None
     accepted = after.scores >= kept
-    rates = (float(np.mean(accepted[after.same == same])) for same in (False, True))
-    return Cost(far, difference, kept, new, *rates, few=after.tar[far].allowed < FEW)
+    far_kept, tar_kept = (float(np.mean(accepted[after.same == same])) for same in (False, True))
+    return Cost(far, difference, kept, new, far_kept, tar_kept, after.tar[far].allowed < FEW)
 
 
 def _answer(found: Difference, most: float) -> str:

@@ -168,16 +168,26 @@ def _network(path: str | Path, plain: Path) -> RecognitionModel:
     from proxylesskd.teacher import load_teacher
 
     teacher = load_teacher(path)
-    hashes = {teacher.fingerprint}
-    if plain.is_file():
-        hashes.add(hashlib.sha256(plain.read_bytes()).hexdigest())
+    file = hashlib.sha256(_weights_of(plain).read_bytes()).hexdigest()
+    # A run's weights say how they want their images, so that their hash is enough; what is exported from them names it.
+    whole = Path(path) == plain and _weights_of(plain).name in _run_weights()
+    identity = file if whole else teacher.fingerprint
     scales, taught = {}, {}
     if plain.is_dir():
         taught = _teacher_of_run(plain)
         scales = read_scales(plain) if (plain / "evaluation.json").is_file() else {}
-    return RecognitionModel(
-        teacher.name, teacher.dim, teacher.fingerprint, frozenset(hashes), taught, scales, _by_torch(teacher), plain
-    )
+    known = frozenset({identity, file, teacher.fingerprint})
+    return RecognitionModel(teacher.name, teacher.dim, identity, known, taught, scales, _by_torch(teacher), plain)
+
+
+def _run_weights() -> tuple[str, ...]:
+    from proxylesskd.models.weights import RUN_WEIGHTS
+
+    return RUN_WEIGHTS
+
+
+def _weights_of(path: Path) -> Path:
+    return path if path.is_file() else next(path / name for name in _run_weights() if (path / name).is_file())
 
 
 def _by_torch(teacher: Teacher) -> Callable[[Faces], npt.NDArray[Any]]:
