@@ -152,7 +152,9 @@ def list_seeds(folder: Path) -> list[Files]:
         "\ufeffimage\tn\tidentity\r\ni/0.jpg\t1\t7\r\ni/1.jpg\t2\t12\r\ni/3.jpg\t3\t7\r\n",
         "path,label\n" + "".join(f"i/{i % 4}.jpg,{i % 7}\n" for i in range(60)),
     ]
-    return [{"l.csv": text.encode(), **images} for text in texts]
+    order = {".proxylesskd-order.json": b'{"identities": ["bob", "c \\"i\\" d", "ann"]}'}
+    lists = [{"l.csv": text.encode(), **images} for text in texts]
+    return [*lists, order | lists[0], lists[0] | order]
 
 
 @contextmanager

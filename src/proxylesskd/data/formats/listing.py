@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proxylesskd.data.formats.folder import image_suffix, read_file
+from proxylesskd.data.formats.list_order import read_order, write_order
 from proxylesskd.data.formats.list_table import Table, leading_out, read_table
 from proxylesskd.data.formats.options import split_options
 from proxylesskd.data.formats.resumable import Item, Point, Progress, write_set
@@ -24,17 +25,6 @@ NAME = "faces.csv"
 IMAGES = "images"
 # Images looked for when a list is opened; if none of them is there the root is wrong.
 PROBED = 64
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and (name == "0" or not name.startswith("0"))
-
-
-def _ordered(names: Sequence[str]) -> list[str]:
-    """Sort names; by value if all of them are numbers."""
-    if all(map(_is_number, names)):
-        return sorted(names, key=lambda name: (len(name), name))
-    return sorted(names)
 
 
 def _check_inside(table: Table, root: str, path: Path) -> None:
@@ -58,8 +48,9 @@ def _check_there(table: Table, root: str, path: Path) -> None:
 class ListSource:
     """The images that a list names, labelled as it says.
 
-    Identities are named by the labels as text, sorted; in ascending order if all are numbers. An image that is not
-    there is a corrupt one when it is read; where not one of 64 is there, opening stops.
+    Identities are named by the labels as text, sorted; in ascending order if all are numbers; or in the order that
+    :func:`write_list` kept beside the list. An image that is not there is a corrupt one when it is read; where not one
+    of 64 is there, opening stops.
 
     Attributes:
         identities: names.
@@ -85,7 +76,7 @@ class ListSource:
         if not outside:
             _check_inside(self._table, str(self.root), path)
         _check_there(self._table, str(self.root), path)
-        self.identities = _ordered(self._table.names)
+        self.identities = read_order(path.parent, self._table.names)
         rank = {name: place for place, name in enumerate(self.identities)}
         self.labels: Ints = np.array([rank[name] for name in self._table.names], np.int64)[self._table.labels]
         self.labels.flags.writeable = False
@@ -142,7 +133,8 @@ class _Sink:
         return [os.fstat(self._list.fileno()).st_size]
 
     def finish(self, labels: Ints) -> None:
-        """Leave it as it is: the list grew with the images."""
+        """Keep the order of the identities; the list grew with the images."""
+        write_order(self._folder, [self._identities[label] for label in np.unique(labels).tolist()])
 
     def close(self) -> None:
         """Let go of the list."""
@@ -152,8 +144,9 @@ class _Sink:
 def write_list(source: Source, path: Path, *, progress: Progress | None = None) -> Written:
     """Write a source as a folder with the list ``faces.csv`` and its images, ``images/LABEL/NUMBER.jpg``.
 
-    Encoded images are copied as they are, identity by identity; names of identities stand in the list, whatever
-    characters they have. After a kill the same call goes on.
+    Encoded images are copied as they are, identity by identity. Names of identities stand in the list, whatever
+    characters they have, and their order in a hidden file beside it where sorting would change it. After a kill the
+    same call goes on.
 
     Args:
         source: labelled faces.
