@@ -11,11 +11,11 @@ from proxylesskd.errors import UserError
 from proxylesskd.recipe import laid_over
 from proxylesskd.report.classifiers import compare_runs
 
-TEACHER = ("model.name=mixer", "model.dim=64", "model.layers=3", "method.name=alone", "train.epochs=15")
+TEACHER = ("model.name=mixer", "model.dim=64", "model.layers=3", "method.name=alone", "data.stretch=0.2")
 ALONE = {
     "student alone": ("method.name=labels",),
     "ridge readout": ("method.name=ridge",),
-    "DeepConvLSTM x0.25": ("model.name=conv-lstm", "model.width=0.25", "train.epochs=6"),
+    "DeepConvLSTM x0.25": ("model.name=conv-lstm", "model.width=0.25", "method.name=labels"),
     "teacher": TEACHER,
 }
 METHODS = {"JS": "js", "KL": "kl", "ProxylessKD": "proxyless"}
@@ -27,7 +27,7 @@ def run_demo(out: Path, *, seed: int = 0, quiet: bool = False) -> Path:
     if out.exists() and any(out.iterdir()):
         raise UserError(f"expected a new or empty folder for the demo, found files in '{out}'; remove it or give --out")
     for name, settings in (ALONE | TAUGHT).items():
-        plan = laid_over(Plan(), None, [f"seed={seed}", *settings])
+        plan = laid_over(Plan(), None, [f"seed={seed}", "train.batch=32", *settings])
         learn(plan, out / name, teacher=out / "teacher" if name in TAUGHT else None, quiet=quiet)
     export(out / "ProxylessKD")
     return compare_runs(out, {name: out / name for name in ALONE | TAUGHT})

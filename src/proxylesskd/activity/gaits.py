@@ -21,11 +21,11 @@ RATE, SAMPLES = 50.0, 128
 # activity: tilt in degrees, steps a second; bounce, forward, sway and strike in g
 GAITS = {
     "lying": (80.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    "sitting": (18.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    "standing": (4.0, 0.3, 0.0, 0.01, 0.02, 0.0),
-    "walking": (6.0, 1.8, 0.22, 0.15, 0.10, 0.12),
-    "climbing stairs": (9.0, 1.6, 0.20, 0.16, 0.12, 0.07),
-    "descending stairs": (4.0, 1.75, 0.25, 0.15, 0.11, 0.18),
+    "sitting": (24.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    "standing": (3.0, 0.3, 0.0, 0.015, 0.03, 0.0),
+    "walking": (5.0, 1.8, 0.22, 0.15, 0.10, 0.12),
+    "climbing stairs": (12.0, 1.45, 0.16, 0.18, 0.14, 0.02),
+    "descending stairs": (2.0, 2.0, 0.30, 0.14, 0.12, 0.40),
 }
 
 
@@ -39,8 +39,8 @@ def make_gaits(*, people: int = 24, windows: int = 20, seed: int = 0) -> Windows
 
 
 def _person(windows: int, random: torch.Generator) -> Tensor:
-    slow, strong, lean = (1.0 + 0.1 * torch.randn(3, generator=random)).tolist()
-    x, y, z = (0.15 * torch.randn(3, generator=random)).tolist()
+    slow, strong, lean = (1.0 + 0.07 * torch.randn(3, generator=random)).tolist()
+    x, y, z = (0.08 * torch.randn(3, generator=random)).tolist()
     askew = torch.linalg.matrix_exp(torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]))
     mine = [_windows(gait, windows, slow, strong, lean - 1.0, random) for gait in GAITS.values()]
     return torch.matmul(askew, torch.cat(mine))
