@@ -85,7 +85,8 @@ def public_templates(made: Made, features: npt.NDArray[Any]) -> Floats:
         media = made.media[mine]
         means = [np.mean(features[mine[media == medium]], axis=0) for medium in np.unique(media)]
         sums[template] = np.sum(means, axis=0)
-    return normalize(sums)
+    unit: Floats = normalize(sums)
+    return unit
 
 
 def public_scores(pairs: TemplatePairs, templates: Floats) -> Floats:

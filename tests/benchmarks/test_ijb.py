@@ -8,6 +8,7 @@ from dataclasses import replace
 import ijb
 import numpy as np
 import pytest
+from interleave import Timing
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def test_it_stops_where_the_sides_differ(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_sums_are_round_by_round() -> None:
-    timing = ijb.Timing({0: 1.0, 1: 2.0}, {0: 0.5, 1: 0.25})
+    timing = Timing({0: 1.0, 1: 2.0}, {0: 0.5, 1: 0.25})
     timings = {"templates, ours": timing, "scores, ours": replace(timing, wall={0: 4.0, 1: 8.0})}
     both = ijb.together(timings, "ours", ("templates", "scores"))
     assert (both.wall, both.cpu) == ({0: 5.0, 1: 10.0}, {0: 1.0, 1: 0.5})

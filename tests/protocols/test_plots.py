@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib.axes
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from proxylesskd.protocols import plots
 from proxylesskd.protocols.outcome import Curve, Outcome
@@ -21,7 +23,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
     legend, plot = matplotlib.axes.Axes.legend, matplotlib.axes.Axes.plot
     held: list[tuple[list[float], list[float], str]] = []
 
-    def spy_plot(self: matplotlib.axes.Axes, x, y, **look: str) -> object:  # type: ignore[no-untyped-def] # noqa: ANN001
+    def spy_plot(self: matplotlib.axes.Axes, x, y, **look: Any) -> object:  # type: ignore[no-untyped-def] # noqa: ANN001
         held.append((list(x), list(y), look["label"]))
         return plot(self, x, y, **look)
 
@@ -92,7 +94,12 @@ def test_a_det_says_what_its_errors_are_errors_of(tmp_path: Path) -> None:
 
 def test_error_rates_within_a_decade_stand_on_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[float, float]] = []
-    monkeypatch.setattr(plots, "to_svg", lambda figure: seen.append(figure.axes[0].get_ylim()) or "")
+
+    def spy(figure: Figure) -> str:
+        seen.append(figure.axes[0].get_ylim())
+        return ""
+
+    monkeypatch.setattr(plots, "to_svg", spy)
     curves_svg({"a": Curve("det", np.array([0.1, 1.0]), np.array([0.9, 0.6]))})
     curves_svg({"a": Curve("det", np.array([0.1, 1.0]), np.array([0.9, 0.01]))})
     assert [low for low, _ in seen] == pytest.approx([0.1, 0.01])

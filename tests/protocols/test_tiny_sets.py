@@ -73,7 +73,7 @@ def pair(first: tuple[int, int], second: tuple[int, int]) -> tuple[str, str, int
     return name_of(*first), name_of(*second), int(first[0] == second[0])
 
 
-PAIRS: list[Row] = [pair((i, 0), (i, 1)) for i in range(3)] + [pair((i, 0), (i + 1, 1)) for i in range(2)]
+PAIRS: list[Row] = [*(pair((i, 0), (i, 1)) for i in range(3)), *(pair((i, 0), (i + 1, 1)) for i in range(2))]
 
 
 def test_who_takes_all_for_one_is_a_coin(folder: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_written_set_is_read_and_its_bytes_are_the_sources(tmp_path: Path, sou
         assert (ijb.crops / name).read_bytes() == source.read(index)[0]
     assert ijb.probes is not None
     assert ijb.pairs is not None
-    subject = {}
+    subject: dict[int, int] = {}
     for listed in (*ijb.galleries.values(), ijb.probes):
         subject |= dict(zip(listed.templates.tolist(), listed.subjects.tolist(), strict=True))
     assert len(subject) == len(ijb.ids)

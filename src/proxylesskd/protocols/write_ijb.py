@@ -8,7 +8,7 @@ probes of its identity, and with others drawn among all. Same source and seed, s
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from proxylesskd.data.formats.written import Written
 from proxylesskd.data.source import Source
 from proxylesskd.errors import CorruptImageError, UserError, nearest
 from proxylesskd.photos.transform import SIZE, TEMPLATE
+from proxylesskd.protocols.embedding_cache import Progress
 from proxylesskd.protocols.ijb_meta import GALLERIES, NAME, SUBSETS, Ints
 
 LARGEST_MEDIUM = 3
@@ -55,7 +56,7 @@ def write_ijb(
     impostors: int = IMPOSTORS,
     seed: int = 0,
     name: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Written:
     """Write aligned faces as ``loose_crop`` and ``meta``.
 
@@ -101,9 +102,7 @@ def _check(folder: Path, subset: str, most: int, impostors: int) -> None:
         raise UserError(f"expected a folder without a set, found '{folder / 'meta'}'; remove it or give another folder")
 
 
-def _copy(
-    source: Source, crops: Path, progress: Callable[[int, int], None] | None
-) -> tuple[list[str], Ints, list[str], dict[int, str]]:
+def _copy(source: Source, crops: Path, progress: Progress | None) -> tuple[list[str], Ints, list[str], dict[int, str]]:
     """Write the images identity by identity; return names, labels ``[N]``, landmarks as text, and what was left out."""
     shutil.rmtree(crops, ignore_errors=True)
     crops.mkdir(parents=True)
