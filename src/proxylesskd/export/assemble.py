@@ -13,6 +13,7 @@ from proxylesskd.export.graph import add_constant, copy_of
 from proxylesskd.models.preprocess import Preprocessing
 
 ALIGNED = 112
+INNER_OUTPUT = "network.out"  # what the network itself makes of an image, inside of a file
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def assemble(
     calling = calling_of(network, kind)
     for node in graph.node:
         node.input[:] = ["network.in" if name == INPUT else name for name in node.input]
-        node.output[:] = ["network.out" if name == OUTPUT else name for name in node.output]
+        node.output[:] = [INNER_OUTPUT if name == OUTPUT else name for name in node.output]
     front = _front(proto, network, kind)
     if flip_fusion:
         _mirror(front, network.layout)
@@ -163,7 +164,7 @@ def _mirror(front: _Chain, layout: str) -> None:
 def _back(proto: Any, *, normalise: bool, flip_fusion: bool) -> _Chain:
     from onnx import helper
 
-    chain = _Chain(proto, "network.out", "back.")
+    chain = _Chain(proto, INNER_OUTPUT, "back.")
     if flip_fusion:
         chain.add("LpNormalization", name="unit_views", axis=1, p=2)  # both count alike, as in the evaluation
         halves = ["back.straight", "back.mirrored"]

@@ -82,8 +82,8 @@ def with_outputs(proto: Any, tensors: Sequence[str]) -> Any:
     return watched
 
 
-def open_graph(proto: Any, *, threads: int = 0) -> Any:
-    """Open a graph in onnxruntime on the CPU; 0 threads for all cores."""
+def open_graph(proto: Any, *, threads: int = 1) -> Any:
+    """Open a graph in onnxruntime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -9,6 +9,7 @@ holds the model card for people.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +156,8 @@ def open_session(path: Path, *, threads: int = 1) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    if threads > (os.cpu_count() or 1):  # more threads than cores that wait busily keep each other from working
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # its warnings go to the terminal and concern no user
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from proxylesskd.errors import UserError
+from proxylesskd.export.assemble import INNER_OUTPUT
 from proxylesskd.export.calibrate import open_graph
-from proxylesskd.export.contract import Contract, contract_of, embed_with, open_session, prepare
+from proxylesskd.export.contract import OUTPUT, Contract, contract_of, embed_with, open_session, prepare
 from proxylesskd.export.gate import gate
 from proxylesskd.export.graph import constants_of, copy_of, producers_of
 from proxylesskd.models.onnx_graph import leading_affine
@@ -141,8 +142,7 @@ def layer_outputs(proto: Any, names: list[str], inputs: npt.NDArray[Any]) -> Map
     from onnx import ValueInfoProto
 
     made, watched = producers_of(proto), copy_of(proto)
-    shown = {name: f"{name}.u8" if f"{name}.u8" in made else name for name in names}
-    shown = {name: tensor for name, tensor in shown.items() if tensor in made}
+    shown = {name: tensor for name in names if (tensor := _tensor_of(name, made)) is not None}
     del watched.graph.output[:]
     watched.graph.output.extend(ValueInfoProto(name=tensor) for tensor in shown.values())
     answers = open_graph(watched).run(list(shown.values()), {proto.graph.input[0].name: inputs})
@@ -152,6 +152,12 @@ def layer_outputs(proto: Any, names: list[str], inputs: npt.NDArray[Any]) -> Map
         scale, zero = grids[tensor]
         found[name] = ((answer.astype(np.float32) - zero) * scale).astype(np.float32)
     return found
+
+
+def _tensor_of(name: str, made: Mapping[str, Any]) -> str | None:
+    """Return what a layer's output is called in a file: quantised, or before it was brought to unit length."""
+    unscaled = [INNER_OUTPUT] if name == OUTPUT else []
+    return next((tensor for tensor in (f"{name}.u8", *unscaled, name) if tensor in made), None)
 
 
 def _grid_of(node: Any, proto: Any) -> tuple[float, float]:

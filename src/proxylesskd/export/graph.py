@@ -133,6 +133,24 @@ def consumers_of(proto: Any) -> Mapping[str, list[Any]]:
     return found
 
 
+def in_order(proto: Any) -> list[Any]:
+    """Return a graph's nodes, each behind those that it reads; converters put what they add anywhere."""
+    made = producers_of(proto)
+    done, ordered = set[str](), list[Any]()
+    waiting = list(reversed(proto.graph.node))
+    while waiting:
+        node = waiting[-1]
+        missing = [made[name] for name in node.input if name in made and name not in done]
+        if missing:
+            waiting.extend(missing)
+            continue
+        waiting.pop()
+        if not done.issuperset(node.output):
+            ordered.append(node)
+            done.update(node.output)
+    return ordered
+
+
 def copy_of(proto: Any) -> Any:
     """Return an independent copy."""
     copy = type(proto)()

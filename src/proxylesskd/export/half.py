@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from proxylesskd.errors import UserError, require_extra
-from proxylesskd.export.graph import as_sum, constants_of, copy_of, expand_prelus
+from proxylesskd.export.graph import as_sum, constants_of, copy_of, expand_prelus, in_order, replace_nodes
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -35,4 +35,6 @@ def to_half(body: Any) -> Any:
         warnings.simplefilter(
             "ignore"
         )  # it warns of every weight that rounds to zero; the gate measures what that does
-        return convert_float_to_float16(fast, keep_io_types=True, disable_shape_infer=True)
+        half = convert_float_to_float16(fast, keep_io_types=True, disable_shape_infer=True)
+    replace_nodes(half, in_order(half))
+    return half
