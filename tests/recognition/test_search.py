@@ -86,7 +86,7 @@ def test_the_index_is_made_once() -> None:
     assert entries.index == [made]
 
 
-def test_without_faiss_auto_is_numpy_and_faiss_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_faiss_it_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert len(search(entries_of([1, 1]), probe_of(), 2)) == 2
     with pytest.raises(UserError, match=r"proxylesskd\[faiss\]"):

@@ -94,7 +94,7 @@ def identify(
     same_space: Annotated[
         bool, typer.Option("--same-space", help="The model is a student of the gallery's: my word for it.")
     ] = False,
-    engine: Annotated[str, typer.Option(help="numpy, faiss, or auto: faiss where it is installed.")] = "auto",
+    engine: Annotated[str, typer.Option(help="numpy, or faiss where it is installed.")] = "numpy",
     detector: Detector = None,
     face: Face = "only",
     score: Score = 0.6,

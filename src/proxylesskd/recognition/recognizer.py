@@ -170,7 +170,7 @@ class Recognizer:
         threshold: float | None = None,
         projection: str | Path | None = None,
         same_space: bool = False,
-        engine: str = "auto",
+        engine: str = "numpy",
     ) -> Identification:
         """Say who of a gallery a photo shows, or nobody.
 

@@ -18,7 +18,7 @@ Embeddings = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 BLOCK = 1 << 15  # rows at a time: 64 MiB of 512 dimensions
 ROUNDING = 1e-5  # by which two ways of summing a product of unit vectors differ at most
-ENGINES = ("auto", "numpy", "faiss")
+ENGINES = ("numpy", "faiss")
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Match:
     score: float
 
 
-def search(entries: Entries, probe: Embeddings, k: int, *, engine: str = "auto") -> list[Match]:
+def search(entries: Entries, probe: Embeddings, k: int, *, engine: str = "numpy") -> list[Match]:
     """Return the k identities most like a probe, the most like first; of equals the first by name.
 
     Args:
         entries: what is enrolled.
         probe: ``[D] float32`` of unit length.
         k: at least 1; fewer are returned where fewer are enrolled.
-        engine: ``"numpy"``, ``"faiss"``, or ``"auto"``: faiss where it is installed.
+        engine: ``"numpy"``, or ``"faiss"``, which finds the same and takes as long for one probe.
 
     Raises:
         UserError: k or the engine is none, or faiss is not installed.
@@ -76,7 +76,7 @@ def search(entries: Entries, probe: Embeddings, k: int, *, engine: str = "auto")
         raise UserError(f"expected an engine out of {', '.join(ENGINES)}, found '{engine}'{nearest(engine, ENGINES)}")
     if not len(entries):
         return []
-    likely = _by_faiss(entries, probe, k) if _faiss(engine) is not None else _by_numpy(entries, probe, k)
+    likely = _by_faiss(entries, probe, k) if engine == "faiss" else _by_numpy(entries, probe, k)
     matches = sorted((_match(entries, probe, number) for number in likely), key=lambda m: (-m.score, m.identity))
     return matches[:k]
 
@@ -122,7 +122,7 @@ def _first(owners: Ints, identity: int) -> int:
 def _index(entries: Entries) -> Any:
     """Make the index once for all probes of the same entries."""
     if not entries.index:
-        made = _faiss("faiss").IndexFlatIP(entries.embeddings.shape[1])
+        made = _faiss().IndexFlatIP(entries.embeddings.shape[1])
         made.add(np.ascontiguousarray(entries.embeddings))
         entries.index.append(made)
     return entries.index[0]
@@ -135,14 +135,9 @@ def _match(entries: Entries, probe: Embeddings, identity: int) -> Match:
     return Match(identity, first + best, float(scores[best]))
 
 
-def _faiss(engine: str) -> Any:
-    """Return the module, or None where it is not wanted or, unless it is asked for by name, not installed."""
-    if engine == "numpy":
-        return None
+def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        if engine == "faiss":
-            raise require_extra("faiss-cpu", "faiss", "searching with faiss") from error
-        return None
+        raise require_extra("faiss-cpu", "faiss", "searching with faiss") from error
     return faiss
