@@ -3,6 +3,7 @@
     python benchmarks/activity.py --data npz:uci-har.npz --out runs/activity
     python benchmarks/activity.py --data npz:uci-har.npz --out runs/activity --seeds 0 1    # a part of it
     python benchmarks/activity.py --data npz:uci-har.npz --out runs/activity --validate  # how settings were chosen
+    python benchmarks/activity.py --published  # the paper's costs, corrected
 
 Every seed has a teacher of its own. What is done already is not done again, so several processes may share the work,
 each with seeds or folds of its own; the last call, with all of them, prints the tables. ``--validate`` trains on some
@@ -13,14 +14,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from interleave import interleave, ratio
 
-from proxylesskd.activity.cost import energy_scores
+from proxylesskd.activity.cost import POWER_SAVING, energy_scores, multiply_adds
+from proxylesskd.activity.echo import PatchEcho
 from proxylesskd.activity.learn import learn
 from proxylesskd.activity.plan import Plan
+from proxylesskd.activity.recogniser import load_recogniser
 from proxylesskd.activity.windows import open_windows
 from proxylesskd.comparison.tables import difference_text
 from proxylesskd.evaluation.by_person import Score, difference, estimate, read_score
@@ -67,7 +73,7 @@ def table(runs: Sequence[Mapping[str, Score]], costs: Mapping[str, Mapping[str, 
     names = [name for name in RUNS if any(name in one for one in runs)]
     energy = dict(zip(costs, energy_scores(list(costs.values())), strict=True)) if len(costs) > 1 else {}
     lines = [
-        "| model | seeds | accuracy | ± seeds | macro F1 | minus alone | M multiply-adds | score |",
+        "| model | seeds | accuracy | ± seeds | macro F1 | minus alone | M multiply-adds | accuracy / energy |",
         "|---|" + "---|" * 7,
     ]
     for name in names:
@@ -78,9 +84,9 @@ def table(runs: Sequence[Mapping[str, Score]], costs: Mapping[str, Mapping[str, 
         f1 = np.mean([s.macro_f1 for s in scores])
         cost = costs.get(name, {}).get("multiply_adds", float("nan")) / 1e6
         accuracy = f"{100 * one.value:.2f} [{100 * (one.lower or 0):.1f}, {100 * (one.upper or 0):.1f}]"
-        ratio = one.value / (energy.get(name, float("nan")) + 1e-6)
+        per_energy = one.value / (energy.get(name, float("nan")) + 1e-6)
         cells = [name, str(len(scores)), accuracy, f"{100 * spread:.2f}", f"{100 * f1:.1f}", apart.replace("*", "\\*")]
-        lines.append("| " + " | ".join([*cells, f"{cost:.3f}", f"{ratio:.2f}"]) + " |")
+        lines.append("| " + " | ".join([*cells, f"{cost:.3f}", f"{per_energy:.2f}"]) + " |")
     return "\n".join(lines)
 
 
@@ -101,9 +107,11 @@ def costs_of(home: Path) -> dict[str, dict[str, float]]:
     return {name: json.loads(file.read_text())["cost"] for name, file in files.items() if file.is_file()}
 
 
-def cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
-    """Return a Markdown table of what a window costs, times as ratios to the teacher's."""
-    base = costs[TEACHER]["milliseconds"]
+def cost_table(costs: Mapping[str, Mapping[str, float]], home: Path) -> str:
+    """Return a Markdown table of what a window costs on one thread, times as ratios to the teacher's, interleaved."""
+    times = interleave(
+        {name: partial(_caller, home / name) for name in costs}, rounds=15, seconds=20.0, device=torch.device("cpu")
+    )
     head = (
         "| model | parameters | trained | M multiply-adds | without recurrence | peak MB | file MB | time / teacher's |"
     )
@@ -112,21 +120,85 @@ def cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
         counts = [f"{one[key]:,.0f}" for key in ("parameters", "trained")]
         adds = [f"{one[key] / 1e6:.3f}" for key in ("multiply_adds", "without_recurrence")]
         sizes = [f"{one[key] / 1e6:.2f}" for key in ("peak_bytes", "file_bytes")]
-        lines.append("| " + " | ".join([name, *counts, *adds, *sizes, f"{one['milliseconds'] / base:.2f}"]) + " |")
+        lines.append("| " + " | ".join([name, *counts, *adds, *sizes, str(ratio(times[name], times[TEACHER]))]) + " |")
     return "\n".join(lines)
+
+
+def _caller(run: Path) -> Callable[[], object]:
+    model, told = load_recogniser(run / "model.safetensors")
+    window = torch.zeros(1, told["channels"], told["samples"])
+    return torch.no_grad()(partial(model, window))
+
+
+# arXiv 2505.22985, tables 1 to 3 and 5: "FLOPS" of a batch of 64, memory and file in MB, accuracy after KL on SHL 2023.
+PUBLISHED = {
+    "1D MLP-Mixer": (39_985_479_680, 4870, 12.7, 94.6),
+    "DeepConvLSTM": (9_105_719_296, 725, 1.19, 90.6),
+    "DeepConvLSTM x0.5": (2_315_460_608, 532, 0.304, 87.4),
+    "DeepConvLSTM x0.25": (598_380_544, 550, 0.0817, 80.2),
+    "Echo p32 R1000": (92_446_720, 977, 4.21, 82.7),
+    "Echo p64 R1000": (341_549_056, 942, 4.37, 85.2),
+    "Echo p128 R1000": (1_161_797_632, 874, 4.78, 86.0),
+    "Echo p128 R4000": (1_164_869_632, 2030, 66.5, 87.0),
+}
+
+
+def published() -> str:
+    """Return the paper's costs, what they are with the recurrence, and its accuracy-energy ratio of each."""
+    counts = {name: _counts(name, said[0]) for name, said in PUBLISHED.items()}  # as published, stride 1, stride p
+    energies = [
+        energy_scores([_cost(counts[name][k], said) for name, said in PUBLISHED.items()], POWER_SAVING)
+        for k in range(3)
+    ]
+    titles = ("model", "published", "without recurrence", "stride 1", "stride = patch")
+    titles += ("ratio as published", "ratio, stride 1", "ratio, stride = patch")
+    lines = ["| " + " | ".join(titles) + " |", "|---|" + "---|" * 7]
+    for n, (name, said) in enumerate(PUBLISHED.items()):
+        forgotten = f"{_forgotten(name):,}" if name.startswith("Echo") else "-"
+        whole = [f"{counts[name][k] / 1e9:.2f} G" if name.startswith("Echo") else "-" for k in (1, 2)]
+        ratios = [f"{said[3] / 100 / (energies[k][n] + 1e-6):.2f}" for k in range(3)]
+        lines.append("| " + " | ".join([name, f"{said[0]:,}", forgotten, *whole, *ratios]) + " |")
+    return "\n".join(lines)
+
+
+def _echo(name: str, stride: int) -> PatchEcho:
+    patch, cells = (int(part[1:]) for part in name.split()[1:])
+    net = PatchEcho(3, 8, patch=patch, stride=stride, size=cells, seed=None)
+    net.reservoir.recurrent.fill_(1e-4)  # full, as the paper's; what stands in it changes no count
+    net.reservoir.arriving.fill_(1e-4)
+    return net
+
+
+def _forgotten(name: str) -> int:
+    return 64 * multiply_adds(_echo(name, 1), 3, 496, recurrent=False)
+
+
+def _counts(name: str, told: int) -> tuple[int, int, int]:
+    if not name.startswith("Echo"):
+        return told, told, told
+    return told, 64 * multiply_adds(_echo(name, 1), 3, 496), 64 * multiply_adds(_echo(name, 0), 3, 496)
+
+
+def _cost(count: int, said: tuple[int, float, float, float]) -> dict[str, float]:
+    return {"multiply_adds": count, "peak_bytes": 1e6 * said[1], "file_bytes": 1e6 * said[2]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="windows, such as npz:uci-har.npz")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--data", default="", help="windows, such as npz:uci-har.npz")
+    parser.add_argument("--out", type=Path, default=Path("runs/activity"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--folds", type=int, nargs="*", default=[1, 2, 3, 4, 5], help="of five, each tested once")
     parser.add_argument("--models", nargs="*", default=list(RUNS), help="names of the table")
     parser.add_argument("--validate", action="store_true", help="score on training subjects that were held out")
     parser.add_argument("--no-train", action="store_true", help="print what is done")
     parser.add_argument("--set", nargs="*", default=[], help="settings for all, such as train.epochs=5")
+    parser.add_argument("--published", action="store_true", help="print the paper's costs, corrected")
     args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.published:
+        print(published())
+        return
     if args.validate:
         learnt, _ = open_windows(args.data).split("official")
         drawn = np.random.default_rng(1).permutation(learnt.people())
@@ -142,7 +214,7 @@ def main() -> None:
     if len(folds) == 5 and all(folds):
         print("\nFive folds of all subjects:\n\n" + table([joined(folds)], costs))
     if TEACHER in costs:
-        print("\nCost of a window on one thread:\n\n" + cost_table(costs))
+        print("\nCost of a window on one thread:\n\n" + cost_table(costs, args.out / "official" / "0"))
 
 
 if __name__ == "__main__":
