@@ -127,6 +127,10 @@ def test_a_smaller_student_is_given_its_projection(pairs: Pairs) -> None:
         compatible(Noisy(0.4, "teacher"), Small(0.4), pairs, replicates=5)
     made = compatible(Noisy(0.4, "teacher"), Small(0.4), pairs, projection=projection, replicates=20)
     assert made.projected
+    images = torch.tensor(pairs.images)
+    gallery = F.normalize(Noisy(0.4).embed(images) @ projection, dim=1).double().numpy()
+    probes = Small(0.4).embed(images).double().numpy()
+    np.testing.assert_allclose(made.after.scores, (gallery[pairs.first] * probes[pairs.second]).sum(1), atol=1e-5)
     assert "multiplied once by the projection" in render(made)
     assert "Project the gallery once" in render(replace(made, answer="yes"))
 

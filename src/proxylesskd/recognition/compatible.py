@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from proxylesskd.data.pairs import Pairs, read_pairs
@@ -24,6 +27,7 @@ from proxylesskd.evaluation.evaluation import FARS, measure
 from proxylesskd.evaluation.gallery import Model, gallery_in_space_of
 from proxylesskd.evaluation.result import ModeResult
 from proxylesskd.export.measured import FEW
+from proxylesskd.models.projected import ProjectedEmbedder
 from proxylesskd.recognition.thresholds import far_name
 
 YES, NO, UNSURE = "yes", "no", "unsure"
@@ -171,8 +175,8 @@ def compatible(
     fars = FARS if far is None else tuple(sorted({*FARS, far}, reverse=True))
     gallery, probe = as_embedder(teacher), as_embedder(student)
     seen = gallery_in_space_of(probe, student, gallery, projection)
-    own, enrolled = (embed_images(one, pairs.images, progress=progress) for one in (gallery, seen))
-    probes = embed_images(probe, pairs.images, progress=progress)
+    own, probes = (embed_images(one, pairs.images, progress=progress) for one in (gallery, probe))
+    enrolled = _projected(own, seen.projection) if isinstance(seen, ProjectedEmbedder) else own
     sides = ((own, own), (enrolled, probes), (probes, probes))
     scores = [pair_scores(first, second, pairs) for first, second in sides]
     before, after, alone = (measure(s, pairs, replicates=replicates, seed=seed, fars=fars) for s in scores)
@@ -184,6 +188,11 @@ def compatible(
     return Compatibility(
         _answer(at.difference, most), chosen, most, *named, before, after, alone, costs, seen is not gallery
     )
+
+
+def _projected(embeddings: npt.NDArray[np.float32], projection: Tensor) -> npt.NDArray[np.float32]:
+    moved: npt.NDArray[np.float32] = F.normalize(torch.from_numpy(embeddings) @ projection.cpu(), dim=1).numpy()
+    return moved
 
 
 def _headline(found: ModeResult, supported: Sequence[float], far: float | None) -> float:
