@@ -59,7 +59,9 @@ def histograms(proto: Any, inputs: npt.NDArray[np.float32], tensors: Sequence[st
 
 
 def _wide(low: float, high: float) -> Range:
-    return (low, high) if high > low else (low - 1e-6, high + 1e-6)
+    """Widen what is so narrow that float32 cannot tell its bins apart."""
+    least = max(1e-6, 1e-3 * max(abs(low), abs(high)))
+    return (low, high) if high - low > least else (low - least, high + least)
 
 
 def _runs(

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from proxylesskd.export.grids import eight_bit_weights, grid, whole_bias
+
+
+def test_weights_come_back_within_half_a_step_by_channel() -> None:
+    weight = np.random.default_rng(0).normal(size=(5, 3, 2, 2)).astype(np.float32)
+    weight[2] *= 100
+    weight[4] = 0
+    eight, scale = eight_bit_weights(weight)
+    assert eight.dtype == np.int8
+    assert np.abs(eight).max() <= 63
+    for channel in range(5):
+        assert np.abs(eight[channel] * scale[channel] - weight[channel]).max() <= scale[channel] * 0.5001
+        assert scale[channel] == pytest.approx(max(np.abs(weight[channel]).max() / 63, 1e-12), rel=1e-6)
+
+
+def test_biases_are_multiples_and_never_overflow() -> None:
+    bias, scale = np.array([1.0, -2.0, 1e9], np.float32), np.array([0.25, 0.5, 1e-9], np.float32)
+    assert whole_bias(bias, scale).tolist() == [4, -4, 2**31 - 1]
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 5.0), (-2.0, 0.0), (0.0, 0.0)])
+def test_a_grid_covers_its_range_and_holds_zero(low: float, high: float) -> None:
+    scale, zero = grid(low, high)
+    assert 0 <= zero <= 255
+    assert scale > 0
+    assert (0 - zero) * scale <= low + scale / 2
+    assert (255 - zero) * scale >= high - scale / 2
