@@ -43,7 +43,7 @@ RUNS: Mapping[str, Sequence[str]] = {
     "DeepConvLSTM": (*LSTM, "model.width=1.0", "train.epochs=4"),
     "DeepConvLSTM x0.5": (*LSTM, "model.width=0.5", "train.epochs=6"),
     "DeepConvLSTM x0.25": (*LSTM, "model.width=0.25", "train.epochs=8"),
-    "reservoir, ridge readout": ("method.name=ridge(strength=10)", "model.token=24"),
+    "reservoir, ridge readout": ("method.name=ridge(strength=1)", "model.token=24"),
     ALONE: (*ECHO, "method.name=labels"),
     "reservoir, KL": (*ECHO, "method.name=kl"),
     "reservoir, JS": (*ECHO, "method.name=js"),

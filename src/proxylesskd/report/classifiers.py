@@ -20,7 +20,7 @@ from proxylesskd.report.scatter import Point, scatter_chart
 from proxylesskd.report.sections import Section
 from proxylesskd.report.tables import ABSENT, Cell, Group, Row, Table, count_text, percent, size_text
 
-COLOURS = 6
+COLOURS = 12  # that the style knows
 COLUMNS = ("Accuracy", "Minus the first", "Macro F1", "Multiply-adds", "Trained", "Memory", "File", "Latency")
 
 
