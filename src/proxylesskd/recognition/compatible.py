@@ -105,6 +105,8 @@ class Compatibility:
         )
         if self.after.auc.value < SOME_RELATION:
             return f"{text}: the two do not embed into one space; is this the student of this teacher?"
+        if self.answer == NO:
+            return f"{text}."
         return f"{text}. Set the threshold to {cost.threshold:.4f}, the teacher's was {cost.threshold_before:.4f}."
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ GENUINE, IMPOSTOR, BEFORE, AFTER, ALONE = 0, 1, 2, 0, 3
 COLUMNS = (
     "Teacher's probe",
     "Student's probe",
-    "Cost in TAR",
+    "Cost, points of TAR",
     "Threshold to set",
     "Threshold before",
     "If the old threshold is kept",
@@ -87,7 +87,7 @@ def _caption(found: Compatibility) -> str:
     genuine = int(found.after.same.sum())
     return (
         f"TAR on {found.pairs}, {genuine:,} pairs of the same person and {len(found.after.same) - genuine:,} of "
-        "different people, at the highest threshold pairs allow for each FAR. The first photo of a pair is in the "
+        "different people, at the lowest threshold that keeps each FAR. The first photo of a pair is in the "
         f"gallery, by the teacher; the second is the probe. Below a value its 95 % interval, from a bootstrap over "
         f"{found.cost.difference.unit}; that of the cost is paired."
     )
@@ -96,7 +96,7 @@ def _caption(found: Compatibility) -> str:
 def _line(found: Compatibility, cost: Cost) -> Line:
     mark = "worse" if cost.difference.lower > 0 else "better" if cost.difference.upper < 0 else ""
     few = "~ " if cost.few else ""
-    points = Cell(few + f"{100 * cost.difference.value:+.2f} points", _range(cost.difference), mark)
+    points = Cell(few + f"{100 * cost.difference.value:+.2f}", _range(cost.difference), mark)
     kept = Cell(f"FAR {100 * cost.far_kept:.3g} %", f"TAR {percent(cost.tar_kept)}")
     cells = (
         _rate(found.before, cost.far),
