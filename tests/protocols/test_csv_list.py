@@ -58,7 +58,7 @@ def test_anything_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_refuses_other_words_missing_and_huge_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one_of("b", ("a", "b"), "role", tmp_path) == 1
-    with pytest.raises(UserError, match=r"expected role a, b in .*, found 'c'"):
+    with pytest.raises(UserError, match=r"expected role a or b in .*, found 'c'"):
         one_of("c", ("a", "b"), "role", tmp_path)
     with pytest.raises(UserError, match="found no file"):
         read_header(tmp_path / "none.csv")

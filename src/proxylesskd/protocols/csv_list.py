@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from proxylesskd.errors import UserError
+from proxylesskd.errors import UserError, nearest
 
 MAX_BYTES = 256 << 20
 MAX_LINES = 4_000_000
@@ -87,5 +87,6 @@ def one_of(value: str, known: Sequence[str], column: str, path: Path) -> int:
         UserError: it is another.
     """
     if value not in known:
-        raise UserError(f"expected {column} {', '.join(known)} in '{path}', found '{value[:80]}'")
+        wanted = " or ".join(known)
+        raise UserError(f"expected {column} {wanted} in '{path}', found '{value[:80]}'{nearest(value[:80], known)}")
     return known.index(value)

@@ -64,7 +64,8 @@ def read_groups(path: Path | str, root: Path | str | None = None) -> Grouped:
     path = Path(path)
     found = _folder(path) if path.is_dir() else _list(path, root)
     if len(found.load) < 2:
-        raise UserError(f"expected at least two groups in '{path}', found {', '.join(found.load) or 'none'}")
+        each = "one .bin file each" if path.is_dir() else "told apart in the column group"
+        raise UserError(f"expected at least two groups in '{path}', {each}, found {', '.join(found.load) or 'none'}")
     for group in found.load:
         if not re.fullmatch(r"[^/]+", group) or group in TAKEN:
             raise UserError(f"expected names of groups without '/', and none of {TAKEN}, found '{group}'; rename it")

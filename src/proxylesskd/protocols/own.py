@@ -52,7 +52,7 @@ def kind_of(path: Path | str) -> str:
         if set(columns) <= set(found):
             return kind
     known = " or ".join(",".join(columns) for columns in KINDS.values())
-    raise UserError(f"expected a header {known} in '{path}', found {','.join(found)[:80]}")
+    raise UserError(f"expected a header {known} in '{path}', found {','.join(found)[:80] or 'an empty line'}")
 
 
 def evaluate_own(
