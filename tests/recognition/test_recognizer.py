@@ -17,7 +17,7 @@ from proxylesskd.recognition.answers import Identification, Verification
 from proxylesskd.recognition.faces import PhotoError
 from proxylesskd.recognition.gallery import Gallery
 from proxylesskd.recognition.model import open_model
-from proxylesskd.recognition.recognizer import Recognizer, identity_of, verify
+from proxylesskd.recognition.recognizer import Recognizer, verify
 from proxylesskd.recognition.thresholds import OpenSet
 from tests.photos.pictures import MarkDetector, photo, write
 from tests.recognition.stand_in import CURVE, WEIGHTS, aligned, colours, write_model
@@ -134,13 +134,6 @@ def test_enrolling_refuses_what_is_no_folder_of_photos(recognizer: Recognizer, t
     (tmp_path / "empty/a.jpg").write_text("text", encoding="utf-8")
     with pytest.raises(UserError, match=r"found none: .*a\.jpg"):
         recognizer.enroll(tmp_path / "empty", tmp_path / "g.pkd")
-
-
-def test_whose_a_photo_is() -> None:
-    assert identity_of("Ann/1.jpg") == "Ann"
-    assert identity_of("staff/Ann/1.jpg") == "staff/Ann"
-    assert identity_of("Ann Lee.jpg") == "Ann Lee"
-    assert identity_of(b"\xff\xfe/1.jpg".decode("utf-8", "surrogateescape")) == "\\udcff\\udcfe"
 
 
 def test_enrols_photos_one_by_one(recognizer: Recognizer, tmp_path: Path) -> None:

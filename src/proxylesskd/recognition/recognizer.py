@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from proxylesskd.machine import cores
 from proxylesskd.photos.cut import in_order
 from proxylesskd.photos.detect import SCORE
 from proxylesskd.photos.faces import Detector
-from proxylesskd.photos.plan import walk
 from proxylesskd.recognition.answers import Candidate, Enrolment, Identification, Skipped, Verification
 from proxylesskd.recognition.faces import FaceReader, Photo, PhotoError, digest_of, name_of
+from proxylesskd.recognition.folder import identity_of, in_groups, photos_of
 from proxylesskd.recognition.gallery import Enrolled, Gallery, as_text
 from proxylesskd.recognition.model import Embeddings, RecognitionModel, check_model, open_model
 from proxylesskd.recognition.search import Entries, search
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Progress = Callable[[int, int], None]
-TOGETHER = 16  # photos that are embedded, and written, at a time: so many at most are read again after a kill
 
 
 class Recognizer:
@@ -127,10 +126,10 @@ class Recognizer:
         Raises:
             UserError: no photos, none that can be enrolled, or a gallery that another model made.
         """
-        listed = _listed(Path(folder))
+        listed = photos_of(Path(folder))
         gallery = self._gallery(gallery)
         known, counts, skipped = gallery.known(), [0, 0], []
-        for done, group in _groups(in_order(lambda photo: self._read(*photo, known), listed, min(cores(), 4))):
+        for done, group in in_groups(in_order(lambda photo: self._read(*photo, known), listed, min(cores(), 4))):
             skipped += [one for one in group if isinstance(one, Skipped)]
             counts[1] += sum(one is None for one in group)
             counts[0] += self._write(gallery, [one for one in group if isinstance(one, tuple)])
@@ -249,33 +248,6 @@ def check_threshold(threshold: float | None) -> None:
     """
     if threshold is not None and not -1 <= threshold <= 1:
         raise UserError(f"expected a threshold in [-1, 1], a cosine, found {threshold:g}")
-
-
-def identity_of(path: str) -> str:
-    """Return whose a photo is by its path: its folder's, or without a folder its own name."""
-    place = PurePosixPath(path)
-    return as_text(place.stem if place.parent == PurePosixPath(".") else str(place.parent))
-
-
-def _listed(folder: Path) -> list[tuple[Path, str]]:
-    if not folder.is_dir():
-        raise UserError(f"expected a folder of photos, identity/photo.jpg, found none at '{folder}'")
-    paths = sorted(walk(folder))
-    if not paths:
-        raise UserError(f"expected photos below '{folder}', as identity/photo.jpg, found none")
-    return [(folder, path) for path in paths]
-
-
-def _groups(read: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
-    """Yield what was read in groups, with how many were read by then."""
-    group, done = [], 0
-    for done, one in enumerate(read, start=1):
-        group.append(one)
-        if len(group) == TOGETHER:
-            yield done, group
-            group = []
-    if group:
-        yield done, group
 
 
 def _projection(where: str | Path | None, dim: int, gallery: Gallery) -> npt.NDArray[np.float32]:
