@@ -14,6 +14,7 @@ import torch
 
 from proxylesskd.errors import UserError, require_extra
 from proxylesskd.export.contract import INPUT, OUTPUT, Contract, contract_from, contract_of, open_session, prepare
+from proxylesskd.export.mobile import LARGEST_BATCH
 
 Array = npt.NDArray[Any]
 
@@ -24,10 +25,12 @@ class Runner(Protocol):
     Attributes:
         contract: how it wants to be called.
         batch: the only batch size it takes, or None for any.
+        most: the largest batch it takes, or None for any.
     """
 
     contract: Contract
     batch: int | None
+    most: int | None
 
     def run(self, inputs: Array) -> Array:
         """Turn prepared images ``[B, ...]`` into ``[B, D]``."""
@@ -36,6 +39,8 @@ class Runner(Protocol):
 
 class OnnxRunner:
     """An ONNX file in onnxruntime."""
+
+    most: int | None = None
 
     def __init__(self, path: Path, threads: int) -> None:
         self._session = open_session(path, threads=threads)
@@ -52,6 +57,7 @@ class LitertRunner:
     """A ``.tflite`` in LiteRT, one image at a time."""
 
     batch: int | None = 1
+    most: int | None = 1
 
     def __init__(self, path: Path, threads: int) -> None:
         try:
@@ -85,6 +91,8 @@ class ExecutorchRunner:
             raise require_extra("executorch", "executorch", "running an ExecuTorch file") from error
         self._program = Runtime.get().load_program(str(path))  # the method does not keep it alive
         self._method = self._program.load_method("forward")
+        # what its memory was planned for, which may be less than what was asked for
+        self.most: int | None = int(self._method.metadata.input_tensor_meta(0).sizes()[0])
         self.contract = read_beside(path)
 
     def run(self, inputs: Array) -> Array:
@@ -97,6 +105,7 @@ class CoremlRunner:
     """An ``.mlpackage`` in Core ML, which there is on macOS only."""
 
     batch: int | None = None
+    most: int | None = LARGEST_BATCH
 
     def __init__(self, path: Path, threads: int) -> None:  # noqa: ARG002  Core ML chooses for itself
         if sys.platform != "darwin":
@@ -143,13 +152,14 @@ def embed_file(
 ) -> npt.NDArray[np.float32]:  # [M, D]
     """Embed uint8 RGB faces ``[M, 3, H, W]`` with a file, called as its contract says, ``batch`` at a time.
 
-    A file made for one batch size is called with that. The last call wraps around to the first images.
+    A file made for one batch size is called with that, one with a largest batch with no more. The last call wraps
+    around to the first images.
 
     Raises:
         UserError: the file cannot be opened or refuses the batch.
     """
     runner = open_file(path, threads=threads)
-    size = runner.batch or batch
+    size = runner.batch or min(batch, runner.most or batch)
     parts = []
     for start in range(0, len(images), size):
         block = images.take(range(start, start + size), axis=0, mode="wrap")

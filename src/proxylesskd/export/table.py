@@ -72,21 +72,24 @@ class _Timed:
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path, self.threads = path, threads
-        self.shape, self.dtype, self.batch, self._run = _own(path, threads) or _foreign(path, threads)
+        self.shape, self.dtype, self._takes, self._run = _own(path, threads) or _foreign(path, threads)
 
-    def inputs(self, batch: int) -> Any:
-        """Return images, or None where the file does not take so many."""
-        if self.batch not in (None, batch):
-            return None
-        random, shape = np.random.default_rng(0), (batch, *self.shape)
+    def calls(self, batch: int) -> tuple[Any, int]:
+        """Return images for one call, and how many calls embed ``batch`` of them."""
+        only, most = self._takes
+        size = only or min(batch, most or batch)
+        random, shape = np.random.default_rng(0), (size, *self.shape)
         if self.dtype == "uint8":
-            return random.integers(0, 256, shape).astype(np.uint8)
-        return random.uniform(-1, 1, shape).astype(np.float32)
+            images: Any = random.integers(0, 256, shape).astype(np.uint8)
+        else:
+            images = random.uniform(-1, 1, shape).astype(np.float32)
+        return images, -(-batch // size)
 
-    def run(self, inputs: Any) -> float:
-        """Return the milliseconds of one call."""
+    def run(self, inputs: Any, times: int) -> float:
+        """Return the milliseconds of so many calls."""
         start = time.perf_counter()
-        self._run(inputs)
+        for _ in range(times):
+            self._run(inputs)
         return 1000 * (time.perf_counter() - start)
 
 
@@ -99,7 +102,7 @@ def _own(path: Path, threads: int) -> Any:
         return None
     p = runner.contract.preprocessing
     shape = (3, p.size, p.size) if p.layout == "nchw" else (p.size, p.size, 3)
-    return shape, runner.contract.dtype, runner.batch, lambda inputs: call(runner, path, inputs)
+    return shape, runner.contract.dtype, (runner.batch, runner.most), lambda inputs: call(runner, path, inputs)
 
 
 def _foreign(path: Path, threads: int) -> Any:
@@ -109,7 +112,7 @@ def _foreign(path: Path, threads: int) -> Any:
     batch, *shape = (side if isinstance(side, int) else None for side in first.shape)
     shape = [side or 112 for side in shape]
     dtype = "uint8" if first.type == "tensor(uint8)" else "float32"
-    return tuple(shape), dtype, batch, lambda inputs: session.run(None, {first.name: inputs})
+    return tuple(shape), dtype, (batch, None), lambda inputs: session.run(None, {first.name: inputs})
 
 
 def time_together(
@@ -122,7 +125,8 @@ def time_together(
     """Time files side by side: every round calls each of them once, so that all see the same machine.
 
     Returns:
-        By name the latencies by threads and batch; a batch that a file does not take is left out.
+        By name the latencies by threads and batch: of as many calls as the file needs for so many images, which is
+        more than one where it takes fewer at once; one call where it takes more.
 
     Raises:
         UserError: a file cannot be opened or run, or ``repeats`` is not positive.
@@ -139,16 +143,15 @@ def time_together(
 
 
 def _rounds(opened: Mapping[str, _Timed], batch: int, repeats: int) -> dict[str, Latency]:
-    inputs = {name: one.inputs(batch) for name, one in opened.items()}
-    taking = {name: one for name, one in opened.items() if inputs[name] is not None}
-    times: dict[str, list[float]] = {name: [] for name in taking}
+    calls = {name: one.calls(batch) for name, one in opened.items()}
+    times: dict[str, list[float]] = {name: [] for name in opened}
     for number in range(-1, repeats):  # the round before the first warms up
-        for name, one in taking.items():
-            taken = one.run(inputs[name])
+        for name, one in opened.items():
+            taken = one.run(*calls[name])
             if number >= 0:
                 times[name].append(taken)
     return {
-        name: Latency(batch, taking[name].threads, statistics.median(took), min(took), max(took), repeats)
+        name: Latency(batch, opened[name].threads, statistics.median(took), min(took), max(took), repeats)
         for name, took in times.items()
     }
 
