@@ -80,7 +80,7 @@ class Album:
 
     def faces(self, images: Iterable[int]) -> list[Face]:
         """Return the images at these positions; none without a source."""
-        return [] if self.source is None else [_face(self.source, image) for image in images]
+        return [] if self.source is None else [picture_of(self.source, image) for image in images]
 
     def identity(self, name: str, but: int = -1) -> list[Face]:
         """Return three images of an identity besides the image ``but``, first those that are not suspected."""
@@ -122,7 +122,8 @@ class Album:
         return [Group("Identity", one.identity, detail, self.faces(one.images[:MOST]))]
 
 
-def _face(source: Source, image: int) -> Face:
+def picture_of(source: Source, image: int) -> Face:
+    """Return an image as a small picture, or a gap that says that it cannot be read."""
     name = source.name(image)
     try:
         jpeg = encode_jpeg(decode(source.read(image)[0], SIZE), QUALITY)

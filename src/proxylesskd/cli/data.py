@@ -39,18 +39,27 @@ def synthesize(
 @app.command()
 def inspect(
     source: Annotated[str, typer.Argument(help="A folder or source URI: folder:…, rec:…, wds:…, parquet:….")],
-    sheet: Annotated[Path, typer.Option(help="Contact sheet to write.")] = Path("contact-sheet.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of page and pictures.")] = Path("inspection"),
+    teacher: Annotated[str | None, typer.Option(help="Finds near duplicates under two identities.")] = None,
+    sample: Annotated[int, typer.Option(help="Images to read, evenly spaced; 0 reads all.")] = 5000,
+    threshold: Annotated[float, typer.Option(help="Cosine from which two images are near duplicates.")] = 0.9,
     identities: Annotated[int, typer.Option(help="Rows of the sheet.")] = 10,
     images: Annotated[int, typer.Option(help="Faces in a row.")] = 10,
+    quiet: Quiet = False,
 ) -> None:
-    """Count images, identities and corrupt files, and draw a contact sheet."""
-    from proxylesskd.data.inspect import contact_sheet, inspect_source
+    """Counts, broken files, colours, alignment, duplicates, the mean face and a sheet of faces: a page and JSON."""
+    from proxylesskd.cli.progress import bar
     from proxylesskd.data.source import open_source
+    from proxylesskd.inspection.inspect import inspect_source
+    from proxylesskd.inspection.page import write_inspection
+    from proxylesskd.teacher import load_teacher
 
     opened = open_source(source)
-    typer.echo(str(inspect_source(opened)))
-    contact_sheet(opened, sheet, identities=identities, images=images)
-    typer.echo(f"contact sheet: {sheet}")
+    embedder = None if teacher is None else load_teacher(teacher)
+    with bar("reading images", quiet) as show:
+        found = inspect_source(opened, sample=sample or None, teacher=embedder, threshold=threshold, progress=show)
+    typer.echo(str(found))
+    typer.echo(f"look at it: {write_inspection(found, opened, out, identities=identities, images=images)}")
 
 
 @app.command()
@@ -64,21 +73,12 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Write a source in another format; the encoded images stay as they are. Killed, it goes on when called again."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from proxylesskd.cli.progress import bar
     from proxylesskd.data.convert import bare_target
     from proxylesskd.data.convert import convert as write
 
     target = bare_target(out)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("writing images")
-
-        def show(done: int, total: int) -> None:
-            if done % 100 == 0 or done == total:
-                bar.update(task, completed=done, total=total)
-
+    with bar("writing images", quiet) as show:
         written = write(source, target, progress=show, overwrite=overwrite)
     typer.echo(f"{written.images} images written, {len(written.skipped)} that cannot be read left out")
     for what in list(written.skipped.values())[:5]:

@@ -37,6 +37,13 @@ class Subset:
         return self._source.name(int(self._indices[index]))
 
 
+def spaced(length: int, sample: int | None) -> npt.NDArray[np.int64]:
+    """Return up to ``sample`` indices, evenly spaced over ``range(length)``; all of them for None."""
+    if sample is None or sample >= length:
+        return np.arange(length, dtype=np.int64)
+    return (np.arange(sample, dtype=np.int64) * length) // sample
+
+
 def first_images(source: Source, count: int) -> Subset:
     """Return the first ``count`` images of every identity, in the source's order.
 

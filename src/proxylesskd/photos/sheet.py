@@ -10,7 +10,7 @@ from PIL import Image
 
 from proxylesskd.data.decode import decode
 from proxylesskd.data.formats.folder import read_file
-from proxylesskd.data.inspect import spaced
+from proxylesskd.data.subset import spaced
 from proxylesskd.errors import CorruptImageError
 from proxylesskd.photos.photo import read_photo
 from proxylesskd.photos.transform import Pixels
