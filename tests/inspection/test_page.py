@@ -19,7 +19,7 @@ def root(tmp_path: Path) -> Path:
     """Six identities; one picture stands under two, one is compressed again under a third, one is broken."""
     place = write_faces(tmp_path / "faces", 6, 4)
     (place / "id-001/002.jpg").write_bytes((place / "id-000/000.jpg").read_bytes())
-    (place / "id-002/003.jpg").write_bytes(jpeg(face(0, 1)) + b"")
+    (place / "id-002/003.jpg").write_bytes(jpeg(face(0, 1)) + b"\0")  # the same picture, other bytes
     (place / "id-003/000.jpg").write_bytes(b"broken")
     return place
 
