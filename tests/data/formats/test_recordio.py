@@ -316,7 +316,7 @@ def test_any_file_and_a_folder_with_one(tmp_path: Path) -> None:
     (root / "more.rec").write_bytes(b"")
     with pytest.raises(UserError, match=r"found 2 others; name one: rec:.*faces\.rec"):
         RecordSource(root)
-    with pytest.raises(UserError, match="expected images in .* found none"):
+    with pytest.raises(UserError, match=r"expected images in .* found none"):
         RecordSource(root / "more.rec")
 
 
