@@ -122,20 +122,27 @@ def deliver(
         "parameters": count_parameters(model),
         "multiply_adds": count_multiply_adds(model, preprocessing.size),
     }
-    told = _told(material.contract, made[0], counts, stem) | {
-        "pairs": None if pairs is None else f"{pairs.name} ({int(pairs.same.sum())} genuine, {len(pairs)} pairs)",
-        "machine": machine_name(),
-        "latencies": [one.to_dict() for one in next(r for r in rows if r.file == made[0].path.name).latencies],
-        "artefacts": [row.to_dict() for row in rows],
-        "table": table,
-    }
-    write_json(folder / "export.json", told)
-    (folder / "export.md").write_text(table, encoding="utf-8")
-    card = write_card(folder)
+    card = _write(folder, _told(material.contract, made[0], counts, stem) | _measured(rows, made[0], pairs), table)
     if refused:
         kept = ", ".join(one.path.name for one in made)
         raise UserError(f"refused: {'; '.join(refused)}; written were {kept}; --force keeps what was refused")
     return Delivery(rows, tuple(made), card, table)
+
+
+def _measured(rows: Sequence[Row], first: Artefact, pairs: Pairs | None) -> dict[str, Any]:
+    main = next(row for row in rows if row.file == first.path.name)
+    return {
+        "pairs": None if pairs is None else f"{pairs.name} ({int(pairs.same.sum())} genuine, {len(pairs)} pairs)",
+        "machine": machine_name(),
+        "latencies": [one.to_dict() for one in main.latencies],
+        "artefacts": [row.to_dict() for row in rows],
+    }
+
+
+def _write(folder: Path, told: dict[str, Any], table: str) -> Path:
+    write_json(folder / "export.json", {**told, "table": table})
+    (folder / "export.md").write_text(table, encoding="utf-8")
+    return write_card(folder)
 
 
 def _check_formats(formats: Sequence[str], pairs: Pairs | None) -> None:
