@@ -160,3 +160,9 @@ def test_executorch_for_real(contract: Contract, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = whole(WANTED(torch.from_numpy(faces))).numpy()
     np.testing.assert_allclose(embed_file(path, faces, batch=32), expected, atol=1e-4)
+
+
+def test_core_ml_takes_no_uint8(tmp_path: Path) -> None:
+    kind = KINDS["uint8-nhwc-rgb"]
+    with pytest.raises(UserError, match="give --input pixels"):
+        mobile.write_coreml(Whole(make_small(), WANTED, kind), example_of(WANTED, kind, 2), tmp_path / "x.mlpackage")

@@ -58,8 +58,10 @@ def write_coreml(whole: nn.Module, example: torch.Tensor, path: Path) -> None:
     """Write an ``.mlpackage`` (a folder) that takes 1 to 64 images.
 
     Raises:
-        UserError: coremltools is not installed, or cannot convert the network.
+        UserError: coremltools is not installed, the file should take uint8, or the network cannot be converted.
     """
+    if example.dtype == torch.uint8:
+        raise UserError("expected float pixels for Core ML, which takes no uint8 arrays; give --input pixels")
     try:
         import coremltools
     except ImportError as error:
