@@ -126,9 +126,9 @@ def test_small_verbs(house: Path, tmp_path: Path) -> None:
     assert pk.load_recipe(tmp_path / "my.toml").train.batch == 7
     assert "mobilefacenet" in run("list-models").split()
     assert run("--version").strip() == f"proxylesskd {pk.__version__}"
-    said = run("inspect", house / "train", "--sheet", tmp_path / "sheet.png", "--identities", 3, "--images", 2)
+    said = run("inspect", house / "train", "--out", tmp_path / "seen", "--identities", 3, "--images", 2)
     assert "6 identities" in said
-    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    assert (tmp_path / "seen" / "contact-sheet.png").stat().st_size > 1000
     run("convert", house / "train", tmp_path / "rec")
     record, folder = pk.open_source(f"rec:{tmp_path / 'rec'}"), pk.open_source(f"folder:{house / 'train'}")
     assert [record.read(i) for i in range(len(record))] == [folder.read(i) for i in range(len(folder))]

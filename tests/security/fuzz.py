@@ -80,8 +80,10 @@ def _case(name: str, number: int, seeds: list[dict[str, bytes]], folder: Path) -
 
 
 def _peak() -> int:
-    """Return the most memory this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the most memory this process has held; ``ru_maxrss`` would begin with that of whoever started it."""
+    from proxylesskd.machine import own_memory
+
+    return own_memory()["peak"]
 
 
 def _try(name: str, folder: Path) -> tuple[bool, str | None]:

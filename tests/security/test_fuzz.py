@@ -22,7 +22,7 @@ for package in ("pyarrow", "lmdb", "onnx", "h5py"):
 
 # A whole network is built in every case.
 SLOW = {"model": 15}
-FEW, MANY = 200, 5_000
+FEW, MANY = 60, 5_000
 
 
 def assert_nothing_found(reports: dict[str, Report]) -> None:

@@ -22,6 +22,8 @@ from proxylesskd.synthetic.head import Head, head_path, load_head, save_head
 from proxylesskd.teacher import load_teacher, teacher_of
 from tests.synthetic.conftest import make_head
 
+pytestmark = pytest.mark.slow  # a minute or two in all
+
 IDENTITIES, IMAGES, SIZE, DIM = 12, 6, 32, 24
 SMALL = ["model.name=mobilefacenet", "model.width=0.125", f"model.image_size={SIZE}", "train.batch=16", "seed=3"]
 SMALL += ["method.scale=16", "method.m=0.2", "train.warmup=0.1", "train.log_every=1", "data.workers=1"]
