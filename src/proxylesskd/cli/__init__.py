@@ -4,7 +4,11 @@ Everything else is imported inside the verbs, so that ``--help`` answers at once
 """
 
 # The order of these imports is the order of the verbs in --help: that of the path of an image.
-from proxylesskd.cli import photos, data, pairs, learn, estimate, evaluate, finish, recognise, compare, activity  # isort: skip
+# isort: off
+from proxylesskd.cli import photos, data, pairs, learn, estimate, evaluate, finish
+from proxylesskd.cli import recognise, serve, compare, activity, doctor
+
+# isort: on
 from proxylesskd.cli.app import app, main
 
 __all__ = [
@@ -12,6 +16,7 @@ __all__ = [
     "app",
     "compare",
     "data",
+    "doctor",
     "estimate",
     "evaluate",
     "finish",
@@ -20,4 +25,5 @@ __all__ = [
     "pairs",
     "photos",
     "recognise",
+    "serve",
 ]

@@ -9,14 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from proxylesskd.errors import EndedElsewhere, UserError
+from proxylesskd.errors import EndedElsewhere, UserError, needing_training
 
 _MANY = ("--methods", "--seeds", "--students")
 _SETTING = re.compile(r"(seed|[a-z]+\.[a-z_0-9]+)=")
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -61,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     keep_freed_memory()
     try:
-        code: Any = app(list(spread(sys.argv[1:] if arguments is None else arguments)), standalone_mode=True)
+        with needing_training("this command"):
+            code: Any = app(list(spread(sys.argv[1:] if arguments is None else arguments)), standalone_mode=True)
     except EndedElsewhere:
         sys.exit(2)
     except UserError as error:

@@ -16,7 +16,8 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     images: Annotated[str, typer.Option(help="Source of training faces: the check, and the ranges of eight bits.")],
     formats: Annotated[
-        list[str] | None, typer.Option("--format", "-f", help="onnx, fp16, int8, litert, executorch, coreml.")
+        list[str] | None,
+        typer.Option("--format", "-f", help="onnx, fp16, int8, litert, executorch, coreml, or web: a page."),
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Verification set of the gate.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the images of a pair list.")] = None,
@@ -29,15 +30,29 @@ def export(
     count: Annotated[int, typer.Option(help="Training faces for eight bits and, without pairs, the check.")] = 192,
     architecture: Annotated[str | None, typer.Option(help="package.module:factory of a network of one's own.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Keep also what the gate refuses.")] = False,
+    detector: Annotated[
+        Path | None, typer.Option(help="web: YuNet's ONNX file; or PROXYLESSKD_YUNET names it.")
+    ] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="web: an unpacked onnxruntime-web; npm fetches it otherwise.")
+    ] = None,
 ) -> None:
     """Write ONNX and other files; each is refused unless it decides about faces as the PyTorch network does."""
     from proxylesskd.data.pairs import read_pairs
     from proxylesskd.finish import export_files
 
+    asked = list(dict.fromkeys(formats or ["onnx"]))
+    files = [name for name in asked if name != "web"]
+    if "web" in asked:
+        from proxylesskd.photos.detect import find_model
+        from proxylesskd.web.runtime import find_runtime
+
+        find_model(detector), find_runtime(runtime)  # what is missing is told of before minutes of checking
+        files = list(dict.fromkeys(["onnx", *files]))
     delivery = export_files(
         run,
         images,
-        formats=list(dict.fromkeys(formats or ["onnx"])),
+        formats=files,
         pairs=None if pairs is None else read_pairs(pairs, root),
         taking=taking,
         flip_fusion=flip,
@@ -51,6 +66,15 @@ def export(
     for one in delivery.artefacts:
         typer.echo(f"{one.path} ({one.size / 1e6:.2f} MB)")
     typer.echo(f"checked on real faces; how to use it: {delivery.card}")
+    if "web" in asked:
+        _write_page(delivery.artefacts[0].path, run / "web", detector, runtime)
+
+
+def _write_page(student: Path, out: Path, detector: Path | None, runtime: Path | None) -> None:
+    from proxylesskd.web.folder import write_page
+
+    page = write_page(student, out, detector=detector, runtime=runtime)
+    typer.echo(f"page: {page}; serve it with: python -m http.server --directory {out}")
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""What this installation can do: its packages, devices and speed, and what each verb lacks."""

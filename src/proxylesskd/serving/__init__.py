@@ -1,0 +1,1 @@
+"""Recognition over HTTP: what it answers, what it refuses, and the processes that serve it."""
