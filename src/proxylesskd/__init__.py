@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from proxylesskd.errors import needing_training
+
 __version__ = "0.1.0"
 
 # Everything is imported when it is first touched, so that `import proxylesskd` costs nothing.
@@ -24,6 +26,7 @@ _HOMES = {
     "proxylesskd.classifier.project": ("project",),
     "proxylesskd.front_door": ("inherit_into",),
     "proxylesskd.obtain": ("inherit_best",),
+    "proxylesskd.data.convert": ("convert",),
     "proxylesskd.data.pairs": ("Pairs", "make_pairs", "read_pairs", "write_bin", "write_pairs_csv"),
     "proxylesskd.data.source": ("open_source",),
     "proxylesskd.comparison.compare": ("compare",),
@@ -32,6 +35,7 @@ _HOMES = {
     "proxylesskd.estimation.estimate": ("Estimate", "estimate"),
     "proxylesskd.evaluation": ("Evaluation", "evaluate", "paired_difference"),
     "proxylesskd.finish": ("evaluate_into", "export_run"),
+    "proxylesskd.inspection.inspect": ("Inspection", "inspect_source"),
     "proxylesskd.losses.frozen_softmax": ("frozen_softmax",),
     "proxylesskd.losses.adaptive_margin": ("AdaFace", "CurricularFace", "MagFace"),
     "proxylesskd.losses.engines.neighbours": ("Neighbours",),
@@ -60,7 +64,8 @@ __all__ = sorted([*_HOME_OF, "__version__"])
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'proxylesskd' has no attribute '{name}'")
-    return getattr(import_module(_HOME_OF[name]), name)
+    with needing_training(f"proxylesskd.{name}"):
+        return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

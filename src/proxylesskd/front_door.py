@@ -109,13 +109,15 @@ def inherit_into(
 ) -> Inherited:
     """Make a classifier file of whatever a teacher left behind, audited where there are faces.
 
+    ``rows``, ``key``, ``transposed``, ``names``, ``images_per_identity`` and ``embeddings`` are those of
+    :func:`proxylesskd.obtain.inherit_best`; ``extend_with``, ``merge_with``, ``concatenate_with``, ``same_space``,
+    ``dim`` and ``projection`` those of :func:`combine`.
+
     Args:
         out: the file; the audit's page goes into a folder beside it.
         teacher: see :func:`proxylesskd.obtain.inherit_best`.
         data: URI of labelled faces.
         keep: list of images of ``data``; all others are left out.
-        rows, key, transposed, names, images_per_identity, embeddings: see :func:`proxylesskd.obtain.inherit_best`.
-        extend_with, merge_with, concatenate_with, same_space, dim, projection: see :func:`combine`.
         audit: stop where rows, identities and teacher do not belong together.
         mend: where the audit proves another order of the rows, put them right and audit again.
         clean: where to write the list of images without those that look wrongly labelled.

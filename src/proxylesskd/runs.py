@@ -29,6 +29,7 @@ from proxylesskd.recipe import Recipe
 from proxylesskd.recipe_fit import AUGMENT, fit_recipe, new_model
 from proxylesskd.recipe_method import learner_of, summands_of, with_method
 from proxylesskd.recipe_teacher import Heard, hear, student_shapes
+from proxylesskd.teacher import teacher_of
 from proxylesskd.training.result import FitResult
 
 DIM = 512  # of a student, where nothing says it
@@ -81,6 +82,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, quiet: bool 
     learner = learner_of(recipe, student, out, num_identities=len(source.identities), dim=dim)
     result, read = fit_recipe(recipe, out, learner, source, torch.arange(len(source.identities)), resume, quiet)
     provenance = {"how": "trained together with the backbone", "margin": recipe.method.margin, "run": out.name}
+    own = teacher_of(student, Preprocessing(size=recipe.model.image_size), name=out.name)
+    provenance["teacher_fingerprint"] = own.fingerprint  # by which an exported student is known as this one's
     rows = F.normalize(dict(learner.trainable())["alone.rows"].detach().cpu(), dim=1)
     classifier = InheritedClassifier(rows, source.identities, provenance)
     if result.finished and rank_and_world()[0] == 0:

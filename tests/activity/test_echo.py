@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -8,8 +10,8 @@ from proxylesskd.activity.echo import PatchEcho
 
 def by_loops(net: PatchEcho, window: np.ndarray) -> list[np.ndarray]:
     """What both heads say of one window ``[C, T]``, in numpy."""
-    weight, bias = net.tokens.weight.detach().numpy(), net.tokens.bias.detach().numpy()  # type: ignore[union-attr]
-    patch, stride = net.tokens.kernel_size[0], net.tokens.stride[0]
+    weight, bias = net.patches.weight.detach().numpy(), net.patches.bias.detach().numpy()  # type: ignore[union-attr]
+    patch, stride = net.patches.kernel_size[0], net.patches.stride[0]
     recurrent, arriving, leak = (
         t.numpy() for t in (net.reservoir.recurrent, net.reservoir.arriving, net.reservoir.leak)
     )
@@ -20,7 +22,12 @@ def by_loops(net: PatchEcho, window: np.ndarray) -> list[np.ndarray]:
     state = np.zeros(len(leak))
     for start in range(0, window.shape[1] - patch + 1, stride):
         part = window[:, start : start + patch]
-        state = step(state, np.array([(w * part).sum() + b for w, b in zip(weight, bias, strict=True)]))
+        found = np.array([(w * part).sum() + b for w, b in zip(weight, bias, strict=True)])
+        if isinstance(net.bent, torch.nn.Sequential):
+            bend = net.bent[1]
+            gelu = np.array([one * (1 + math.erf(one / math.sqrt(2))) / 2 for one in found])
+            found = bend.weight[:, :, 0].detach().numpy() @ gelu + bend.bias.detach().numpy()
+        state = step(state, found)
     said = []
     for head, token in zip(net.heads, net.asking.detach().numpy(), strict=True):
         said.append(head.weight.detach().numpy() @ step(state, token) + head.bias.detach().numpy())
@@ -29,8 +36,8 @@ def by_loops(net: PatchEcho, window: np.ndarray) -> list[np.ndarray]:
 
 def test_a_window_is_read_as_the_paper_says() -> None:
     torch.manual_seed(0)
-    for stride, token in ((0, 0), (1, 3), (2, 5)):
-        net = PatchEcho(2, 3, patch=4, stride=stride, token=token, size=9, leaks=(1.0, 0.5), apart=True)
+    for stride, token, hidden in ((0, 0, 0), (1, 3, 0), (2, 5, 7)):
+        net = PatchEcho(2, 3, patch=4, stride=stride, token=token, hidden=hidden, size=9, leaks=(1.0, 0.5), apart=True)
         torch.nn.init.normal_(net.asking)
         windows = torch.randn(3, 2, 13)
         said = net(windows).detach().numpy()

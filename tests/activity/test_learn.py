@@ -75,7 +75,7 @@ def test_ridge_reads_the_final_states(windows: str, tmp_path: Path) -> None:
     train, _ = open_windows(windows).split("official")
     echo = model.body.network
     with torch.no_grad():
-        state = echo.reservoir(echo.tokens(model.body.standard(train.values)).transpose(1, 2))  # type: ignore[union-attr,operator]
+        state = echo.reservoir(echo.tokens(model.body.standard(train.values)))  # type: ignore[union-attr,operator]
         read = echo.reservoir.step(state, torch.zeros(8))  # type: ignore[union-attr,operator]
     linear = pytest.importorskip("sklearn.linear_model")
     theirs = linear.Ridge(alpha=3.0).fit(read.double().numpy(), np.eye(6)[train.labels.numpy()])

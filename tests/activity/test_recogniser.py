@@ -16,21 +16,30 @@ from proxylesskd.models.standardised import Standardised
 SMALL = NetworkPlan(patch=4, stride=2, token=3, size=12, dim=6, layers=1, width=0.1)
 
 
-def built(name: str, apart: bool = False, embeds: bool = False) -> tuple[Recogniser, NetworkPlan, dict[str, object]]:
-    plan, out = replace(SMALL, name=name), 6 if embeds else 3
+def built(
+    name: str, apart: bool = False, embeds: bool = False, compand: bool = False
+) -> tuple[Recogniser, NetworkPlan, dict[str, object]]:
+    plan, out = replace(SMALL, name=name, compand=compand), 6 if embeds else 3
     network = make_network(plan, 2, 20, out, apart=apart, seed=1)
-    body = Standardised(network, torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+    body = Standardised(
+        network, torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]), torch.tensor([0.1, 0.2]) if compand else None
+    )
     rows = torch.nn.functional.normalize(torch.randn(3, 6), dim=1) if embeds else None
     told = {"channels": 2, "samples": 20, "out": out, "apart": apart, "activities": ["a", "b", "c"], "rate": 50.0}
     return Recogniser(body, 3, rows, 5.0).eval(), plan, told
 
 
 @pytest.mark.parametrize(
-    ("name", "apart", "embeds"),
-    [("echo", True, False), ("echo", False, True), ("mixer", False, True), ("conv-lstm", False, False)],
+    ("name", "apart", "embeds", "compand"),
+    [
+        ("echo", True, False, False),
+        ("echo", False, True, True),
+        ("mixer", False, True, False),
+        ("conv-lstm", False, False, True),
+    ],
 )
-def test_what_was_saved_says_the_same(tmp_path: Path, name: str, apart: bool, embeds: bool) -> None:
-    model, plan, told = built(name, apart, embeds)
+def test_what_was_saved_says_the_same(tmp_path: Path, name: str, apart: bool, embeds: bool, compand: bool) -> None:
+    model, plan, told = built(name, apart, embeds, compand)
     save_recogniser(tmp_path / "m.safetensors", model, plan, told)
     random = torch.get_rng_state()
     again, said = load_recogniser(tmp_path / "m.safetensors")

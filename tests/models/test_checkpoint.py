@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import struct
 import sys
 import types
 import zipfile
@@ -199,3 +200,18 @@ def test_a_stand_in_lets_no_other_code_through(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="refused"):
         read_state_dict(tmp_path / "t.ckpt")
     assert not (tmp_path / "harmed").exists()
+
+
+def test_an_archive_of_several_disks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"weight": torch.zeros(2)}, path)
+    data = bytearray(path.read_bytes())
+    locator = data.rfind(b"PK\x06\x07")
+    if locator < 0:  # an archive without one: put one where a reader looks, before its end
+        end = data.rfind(b"PK\x05\x06")
+        data[end:end] = b"PK\x06\x07" + struct.pack("<IQI", 1, 0, 2)
+    else:
+        data[locator + 16 : locator + 20] = struct.pack("<I", 2)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="damaged archive"):
+        read_content(path)

@@ -154,7 +154,7 @@ def test_a_file_alone_never_imports_a_module(saved: Path, tmp_path: Path, monkey
     (tmp_path / "trap_module.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
     monkeypatch.chdir(tmp_path)
     spec = {"name": "trap_module:f", "dim": 8, "width": 1.0, "image_size": 32}
-    with pytest.raises(UserError, match="pass architecture='trap_module:f'"):
+    with pytest.raises(UserError, match="architecture=trap_module:f' to run that code"):
         load_model(_with_header(saved, spec=spec))
     assert not (tmp_path / "sprung").exists()
 

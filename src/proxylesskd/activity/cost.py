@@ -25,7 +25,7 @@ def multiply_adds(model: nn.Module, channels: int, samples: int, *, recurrent: b
     counted += rows.numel() if isinstance(rows, Tensor) else 0
     for echo in model.modules() if recurrent else ():
         if isinstance(echo, PatchEcho):
-            steps = (samples - echo.tokens.kernel_size[0]) // echo.tokens.stride[0] + 3
+            steps = (samples - echo.patches.kernel_size[0]) // echo.patches.stride[0] + 3
             held = echo.reservoir.recurrent.count_nonzero() + echo.reservoir.arriving.count_nonzero()
             counted += steps * int(held)
     return counted

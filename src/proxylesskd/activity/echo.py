@@ -20,6 +20,7 @@ class PatchEcho(nn.Module):
         channels, out: C, and how many numbers a head says.
         patch, stride: samples of a patch, and from one to the next; 0 for the patch itself (the paper; its release: 1).
         token: dimension of a token; 0 for the patch (the paper).
+        hidden: units between a patch and its token, which let it tell energy; 0 for none (the paper).
         size: cells of the reservoir.
         apart: say both heads' ``[B, 2 out]`` side by side, class first; else their mean ``[B, out]``.
         **reservoir: see :class:`proxylesskd.models.reservoir.Reservoir`.
@@ -33,13 +34,15 @@ class PatchEcho(nn.Module):
         patch: int = 16,
         stride: int = 0,
         token: int = 0,
+        hidden: int = 0,
         size: int = 200,
         apart: bool = False,
         **reservoir: Any,
     ) -> None:
         super().__init__()
         self.apart, token = apart, token or patch
-        self.tokens = nn.Conv1d(channels, token, patch, stride or patch)
+        self.patches = nn.Conv1d(channels, hidden or token, patch, stride or patch)
+        self.bent = nn.Sequential(nn.GELU(), nn.Conv1d(hidden, token, 1)) if hidden else nn.Identity()
         self.reservoir = Reservoir(size, token, **reservoir)
         self.asking = nn.Parameter(torch.zeros(2, token))  # the class token, then the distillation token
         self.heads = nn.ModuleList([nn.Linear(size, out) for _ in range(2)])
@@ -48,9 +51,14 @@ class PatchEcho(nn.Module):
         """Return what the heads say, ``[B, 2 out]`` apart or ``[B, out]``."""
         return self.answer(self.state(windows))
 
+    def tokens(self, windows: Tensor) -> Tensor:
+        """Return a token of each patch, ``[B, N, token]``."""
+        found: Tensor = self.bent(self.patches(windows))
+        return found.transpose(1, 2)
+
     def state(self, windows: Tensor) -> Tensor:
         """Return the reservoir's state ``[B, R]`` after all patches."""
-        found: Tensor = self.reservoir(self.tokens(windows).transpose(1, 2))
+        found: Tensor = self.reservoir(self.tokens(windows))
         return found
 
     def asked(self, state: Tensor) -> list[Tensor]:

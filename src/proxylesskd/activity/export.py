@@ -27,7 +27,7 @@ class OneStep(nn.Module):
 
     def forward(self, patch: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is thought after this patch, and the state to go on from."""
-        token = self.echo.tokens(self.model.body.standard(patch))[:, :, 0]
+        token = self.echo.tokens(self.model.body.standard(patch))[:, 0]
         state = self.echo.reservoir.step(state, token)
         return self.model.read(self.echo.answer(state)), state
 
@@ -39,6 +39,6 @@ def export(run: Path) -> list[Path]:
     written = [write_onnx(run / "model.onnx", model, [windows], ["windows"], ["logits"])]
     echo = model.body.network
     if isinstance(echo, PatchEcho):
-        given = windows[:, :, : echo.tokens.kernel_size[0]].contiguous(), torch.zeros(2, len(echo.reservoir.leak))
+        given = windows[:, :, : echo.patches.kernel_size[0]].contiguous(), torch.zeros(2, len(echo.reservoir.leak))
         written.append(write_onnx(run / "step.onnx", OneStep(model), given, ["patch", "state"], ["logits", "next"]))
     return written

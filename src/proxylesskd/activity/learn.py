@@ -21,7 +21,7 @@ from proxylesskd.activity.windows import Windows, open_windows
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.ridge import fit_layer
 from proxylesskd.data.sampler import batch_indices
-from proxylesskd.data.series import augment_series
+from proxylesskd.data.series import augment_series, quiet_levels
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation.by_person import Score, logits_of, score
 from proxylesskd.methods.formula import Summand, parse_formula
@@ -97,7 +97,8 @@ def _trained(job: _Job, resume: bool, quiet: bool) -> tuple[Recogniser, dict[str
         torch.manual_seed(plan.seed)
         network = make_network(plan.model, channels, samples, width, apart=apart, seed=plan.seed)
         deviation, mean = torch.std_mean(job.train.values, dim=(0, 2))
-        student = Standardised(network, mean, deviation)
+        levels = quiet_levels(job.train.values) if plan.model.compand else None
+        student = Standardised(network, mean, deviation, levels)
         if job.first.name == "ridge":
             _read_out(student, job)
         else:
@@ -135,12 +136,7 @@ def _fit(job: _Job, learner: Learner, resume: bool, quiet: bool) -> None:
     plan, train, student = job.plan.train, job.train, learner.student
     assert isinstance(student, Standardised)
     data, seed = job.plan.data, job.plan.seed
-    noise: dict[str, Any] = {
-        "deviation": student.deviation,
-        "jitter": data.jitter,
-        "flip": data.flip,
-        "stretch": data.stretch,
-    }
+    noise: dict[str, Any] = {name: getattr(data, name) for name in ("jitter", "flip", "stretch")}
     steps = plan.steps or max(1, round(plan.epochs * len(train.values) / plan.batch))
     with MetricsLog(job.out / "metrics.jsonl") as log:
         result = fit(
@@ -149,7 +145,9 @@ def _fit(job: _Job, learner: Learner, resume: bool, quiet: bool) -> None:
             steps=steps,
             steps_per_epoch=max(1, len(train.values) // plan.batch),
             prepare=lambda values, _indices, _step: values,
-            augment=lambda values, _indices, step: augment_series(values, seed + 2, step, **noise),
+            augment=lambda values, _indices, step: augment_series(
+                values, seed + 2, step, deviation=student.deviation, **noise
+            ),
             teach=None if job.heard is None else _teach(job),
             optimiser="adamw",
             lr=plan.learning_rate,

@@ -31,12 +31,16 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """``name`` is ``echo``, ``mixer`` or ``conv-lstm``; the others belong to one of them, see their classes."""
+    """``name`` is ``echo``, ``mixer`` or ``conv-lstm``; the others belong to one of them, see their classes.
+
+    ``compand`` is for all of them, see :class:`proxylesskd.models.standardised.Standardised`."""
 
     name: str = "echo"
+    compand: bool = False
     patch: int = 16
     stride: int = 8
     token: int = 32
+    hidden: int = 0
     size: int = 400
     leaks: list[float] = field(default_factory=lambda: [1.0, 0.5, 0.2, 0.1])
     radius: float = 0.9

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from proxylesskd.activity.conv_lstm import DeepConvLSTM
 from proxylesskd.activity.echo import PatchEcho
-from proxylesskd.activity.mixer import PatchMixer
 from proxylesskd.activity.plan import NetworkPlan
+from proxylesskd.atomic import write_atomically
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.methods.logits import cosine_logits
+from proxylesskd.models.mixer import PatchMixer
 from proxylesskd.models.standardised import Standardised
-from proxylesskd.models.weights import check_fit, existing_file, read_tensors, write_atomically
+from proxylesskd.models.weights import check_fit, existing_file, read_tensors
 
 NETWORKS, _KEY, _LARGEST = ("echo", "mixer", "conv-lstm"), "proxylesskd.activity", 1 << 14
 
@@ -61,7 +62,19 @@ def make_network(
     if plan.name not in NETWORKS:
         hint = nearest(plan.name, NETWORKS)
         raise UserError(f"expected a model among {', '.join(NETWORKS)}, found '{plan.name}'{hint}")
-    sizes = (channels, samples, out, plan.patch, plan.size, plan.dim, plan.layers, plan.stride + 1, plan.token + 1)
+    channels *= 1 + plan.compand
+    sizes = (
+        channels,
+        samples,
+        out,
+        plan.patch,
+        plan.size,
+        plan.dim,
+        plan.layers,
+        plan.stride + 1,
+        plan.token + 1,
+        plan.hidden + 1,
+    )
     if not all(0 < one <= _LARGEST for one in sizes) or plan.patch > samples or not 0 < plan.width <= 16:
         raise UserError(
             f"expected sizes in 1..{_LARGEST}, a patch within {samples} samples, a width <= 16, found {plan}"
@@ -70,7 +83,7 @@ def make_network(
         return PatchMixer(channels, samples, dim=plan.dim, layers=plan.layers, patch=plan.patch, dropout=plan.dropout)
     if plan.name == "conv-lstm":
         return DeepConvLSTM(channels, out, width=plan.width, dropout=plan.dropout)
-    taken = ("patch", "stride", "token", "size", "leaks", "radius", "density", "scale")
+    taken = ("patch", "stride", "token", "hidden", "size", "leaks", "radius", "density", "scale")
     return PatchEcho(channels, out, apart=apart, seed=seed, **{name: getattr(plan, name) for name in taken})
 
 
@@ -101,5 +114,6 @@ def _empty(plan: NetworkPlan, told: Mapping[str, Any], tensors: Mapping[str, Ten
     channels, samples, out = (int(told[name]) for name in ("channels", "samples", "out"))
     network = make_network(plan, channels, samples, out, apart=told["apart"] is True, seed=None)
     rows = torch.empty_like(tensors["rows"]) if "rows" in tensors else None
-    body = Standardised(network, torch.zeros(channels), torch.ones(channels))
+    ones = torch.ones(channels)
+    body = Standardised(network, ones, ones, ones if plan.compand else None)
     return Recogniser(body, len(told["activities"]), rows, float(told["scale"]))

@@ -7,10 +7,10 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.audit.suspects import Mislabelled, Split, Suspects
 from proxylesskd.data.listed import COLUMNS
 from proxylesskd.data.source import Source
-from proxylesskd.models.weights import write_atomically
 
 
 def write_clean_list(path: str | Path, source: Source, suspects: Suspects) -> int:

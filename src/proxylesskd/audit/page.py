@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.audit.album import Album, Group
 from proxylesskd.audit.finding import Audit
 from proxylesskd.audit.suspects import Levels, Suspects
 from proxylesskd.data.source import Source
-from proxylesskd.models.weights import write_atomically
 from proxylesskd.report.charts import histogram_chart
 
 OTHERS = 20  # merged, split and inconsistent identities that are shown, of each at most

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.data.source import Source
 from proxylesskd.errors import CorruptImageError, UserError
 from proxylesskd.lock import locked
 from proxylesskd.models.embedder import Embedder, tells_norms
-from proxylesskd.models.weights import write_atomically
 from proxylesskd.processes import rank_and_world, wait_for_all
 
 VIEWS = 2  # as it is, mirrored

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.errors import UserError, nearest
-from proxylesskd.models.weights import existing_file, write_atomically
+from proxylesskd.models.weights import existing_file
 
 PROJECTION_FILE = "projection.safetensors"
 HOWS = ("cosine", "principal", "truncation", "random")

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from proxylesskd.atomic import umask
 from proxylesskd.errors import UserError
-from proxylesskd.models.weights import umask
 
 Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.classifier.embed_source import embed_source
 from proxylesskd.comparison.asked import GALLERY, Asked, open_comparison
 from proxylesskd.comparison.cell import Task
@@ -26,7 +27,6 @@ from proxylesskd.evaluation.tables import FEW
 from proxylesskd.export.ship import write_json
 from proxylesskd.methods.catalogue import wants
 from proxylesskd.methods.method import TEACHER_NEEDS
-from proxylesskd.models.weights import write_atomically
 from proxylesskd.recipe import Recipe
 from proxylesskd.recipe_method import summands_of
 from proxylesskd.report.curves import read_rows

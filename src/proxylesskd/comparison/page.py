@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.comparison.figures import colours_of, figures_of, legend_of
 from proxylesskd.comparison.plan import slug
 from proxylesskd.comparison.result import MODES, Comparison, Number, Row
@@ -23,7 +24,6 @@ from proxylesskd.comparison.tables import (
     rate_text,
 )
 from proxylesskd.evaluation.bootstrap import Difference
-from proxylesskd.models.weights import write_atomically
 from proxylesskd.report.sections import plain
 from proxylesskd.report.tables import ABSENT, percent
 

@@ -11,6 +11,11 @@ from proxylesskd.errors import UserError
 
 TRUE = {"1", "true", "yes"}
 FALSE = {"0", "false", "no"}
+DIGITS = 9
+
+
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) <= DIGITS
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Row:
 
 
 def _lfw_name(root: Path, name: str, number: str, line: int) -> str:
-    if not number.isdecimal() or PurePosixPath(name).name != name:
+    if not _is_number(number) or PurePosixPath(name).name != name:
         raise UserError(f"expected a name and an image number in line {line}, found '{name} {number}'")
     stem = f"{name}/{name}_{int(number):04d}"
     jpeg, png = f"{stem}.jpg", f"{stem}.png"
@@ -53,7 +58,7 @@ def lfw_rows(text: str, root: Path) -> list[Row]:
     """
     lines = text.splitlines()
     head = lines[0].split() if lines else []
-    if not 1 <= len(head) <= 2 or not all(w.isdecimal() and int(w) for w in head):
+    if not 1 <= len(head) <= 2 or not all(_is_number(w) and int(w) for w in head):
         raise UserError(f"expected folds and pairs ('10 300') in the first line, found '{' '.join(head)[:80]}'")
     folds, count = (1, int(head[0])) if len(head) == 1 else (int(head[0]), int(head[1]))
     body = [line for line in lines[1:] if line.strip()]
@@ -65,7 +70,7 @@ def lfw_rows(text: str, root: Path) -> list[Row]:
 def _csv_row(row: dict[str | None, str | None], line: int) -> Row:
     first, second, same, fold = (row.get(key) or "" for key in ("first", "second", "same", "fold"))
     known = same.strip().lower()
-    if not first or not second or known not in TRUE | FALSE or not (fold or "0").strip().isdecimal():
+    if not first or not second or known not in TRUE | FALSE or not _is_number((fold or "0").strip()):
         raise UserError(f"expected first,second,same[,fold] in line {line}, found '{first},{second},{same},{fold}'")
     return Row(first, second, known in TRUE, int(fold) if fold else None)
 

@@ -174,11 +174,14 @@ def read_pairs(path: Path | str, root: Path | str | None = None) -> Pairs:
         UserError: no such file, not of these kinds, images missing or corrupt (a set must be whole).
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"expected a verification set (.bin, pairs.txt, .csv), found no file '{path}'")
-    if path.suffix == ".bin":
-        return _read_insightface(path)
-    return _read_list(path, path.parent if root is None else Path(root))
+    try:
+        if not path.is_file():
+            raise UserError(f"expected a verification set (.bin, pairs.txt, .csv), found no file '{path}'")
+        if path.suffix == ".bin":
+            return _read_insightface(path)
+        return _read_list(path, path.parent if root is None else Path(root))
+    except OSError as error:  # a list may name what no file system takes
+        raise UserError(f"expected a verification set that can be read at '{path}', found: {error}") from error
 
 
 def make_pairs(source: Source, *, genuine: int, impostor: int, folds: int = FOLDS, seed: int = 0) -> Pairs:

@@ -49,6 +49,11 @@ def augment_series(
     return values + jitter * deviation * torch.randn(values.shape, generator=random)
 
 
+def quiet_levels(values: Tensor, share: float = 0.1) -> Tensor:
+    """Return ``[C]``: how far a channel departs from its mean in the quietest ``share`` of ``[N, C, T]`` windows."""
+    return values.std(dim=2).quantile(share, dim=0)
+
+
 def cut(values: Array, named: Array, breaks: Array, length: int) -> tuple[Array, Array]:
     """Return ``[N, C, length]`` windows, overlapping by half, that hold one class and no break, and ``[N]`` its name.
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proxylesskd.errors import UserError, nearest
+from proxylesskd.own import import_own
 
 
 class Source(Protocol):
@@ -95,6 +96,13 @@ def _synthetic(where: str) -> Source:
     return SyntheticSource.parse(where)
 
 
+def _python(where: str) -> Source:
+    module, _, rest = where.partition(":")
+    function, _, what = rest.partition(":")
+    source: Source = import_own(f"{module}:{function}")(what)
+    return source
+
+
 SCHEMES: dict[str, Callable[[str], Source]] = {
     "folder": _folder,
     "rec": _rec,
@@ -104,6 +112,7 @@ SCHEMES: dict[str, Callable[[str], Source]] = {
     "wds": _wds,
     "lmdb": _lmdb,
     "synthetic": _synthetic,
+    "python": _python,
 }
 
 
@@ -130,11 +139,19 @@ def open_source(uri: str) -> Source:
         uri: ``folder:PATH`` (one folder per identity), ``rec:PATH`` (InsightFace's train.rec, with or without
             train.idx, or any .rec), ``wds:PATH`` (tars of WebDataset), ``parquet:PATH``, ``lmdb:PATH``, ``csv:PATH``
             (a list of paths and labels), ``join:…`` (several of them),
-            ``synthetic:identities=200,images=20,seed=0``, or a bare path, whose kind is told by what stands there.
+            ``synthetic:identities=200,images=20,seed=0``, ``python:package.module:function:WHERE`` (a source of one's
+            own, ``function(WHERE)``), or a bare path, whose kind is told by what stands there.
 
     Raises:
-        UserError: the scheme is unknown, or nothing usable stands at the path.
+        UserError: the scheme is unknown, nothing usable stands at the path, or the system refuses to read it.
     """
+    try:
+        return _opened(uri)
+    except OSError as error:  # no permission, a name that is too long, a file that went away
+        raise UserError(f"expected a source at '{uri}' that can be read, found: {error}") from error
+
+
+def _opened(uri: str) -> Source:
     scheme, colon, where = uri.partition(":")
     if colon and scheme in SCHEMES:
         return SCHEMES[scheme](where)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from proxylesskd.errors import UserError
 from proxylesskd.evaluation.bootstrap import bootstrap, interval, make_metric
 from proxylesskd.evaluation.embed import embed_images, pair_scores
 from proxylesskd.evaluation.gallery import Model, gallery_in_space_of
+from proxylesskd.evaluation.maker import maker_of
 from proxylesskd.evaluation.resample import Resampling
 from proxylesskd.evaluation.result import Estimate, ModeResult, Rate
 from proxylesskd.evaluation.roc import (
@@ -50,6 +51,7 @@ class Evaluation:
         cross: gallery by another model, or None.
         gallery: name of that model, or None.
         resampling: what the bootstrap drew, how often and with which seed.
+        made_by: hashes and preprocessing of the model, see :func:`proxylesskd.evaluation.maker.maker_of`.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Evaluation:
     cross: ModeResult | None
     gallery: str | None
     resampling: Mapping[str, Any]
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def modes(self) -> dict[str, ModeResult]:
         """Return the modes by name."""
@@ -68,6 +71,7 @@ class Evaluation:
         genuine = int(self.single.same.sum())
         return {
             "model": self.name,
+            "made_by": dict(self.made_by),
             "gallery": self.gallery,
             "pairs": {"name": self.pairs, "genuine": genuine, "impostor": len(self.single.same) - genuine},
             "bootstrap": dict(self.resampling),
@@ -149,7 +153,8 @@ def evaluate(
         enrolled = embed_images(other, pairs.images, flip=flip, progress=progress, names=pairs.image_names)
         cross = measure(pair_scores(enrolled, probes, pairs), pairs, replicates=replicates, seed=seed, fars=fars)
     drawn = {"unit": Resampling.of(pairs).unit, "replicates": replicates, "seed": seed}
-    return Evaluation(name or probe.name, pairs.name, single, cross, None if other is None else other.name, drawn)
+    enrolling = None if other is None else other.name
+    return Evaluation(name or probe.name, pairs.name, single, cross, enrolling, drawn, maker_of(model, probe))
 
 
 def _check_request(pairs: Pairs, replicates: int, fars: Sequence[float]) -> None:

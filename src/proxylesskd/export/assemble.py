@@ -83,6 +83,17 @@ class _Chain:
         self.nodes.append(helper.make_node(operator, inputs, [made], name=name, **attributes))
         self.tensor = made
 
+    def unit(self, name: str) -> None:
+        """Make rows unit length. OpenCV 4 knows no LpNormalization; a row of zeros stays one."""
+        from onnx import helper
+
+        rows = self.tensor
+        self.add("ReduceL2", np.array([1], np.int64), name=f"{name}_length", keepdims=1)
+        self.add("Max", np.array([1e-12], np.float32), name=f"{name}_positive")
+        made = f"{self.prefix}{len(self.nodes)}"
+        self.nodes.append(helper.make_node("Div", [rows, self.tensor], [made], name=name))
+        self.tensor = made
+
 
 def assemble(
     body: Any, network: Preprocessing, kind: InputKind, *, normalise: bool = True, flip_fusion: bool = False
@@ -104,7 +115,7 @@ def assemble(
         node.output[:] = [INNER_OUTPUT if name == OUTPUT else name for name in node.output]
     front = _front(proto, network, kind)
     if flip_fusion:
-        _mirror(front, network.layout)
+        _mirror(front, network)
     back = _back(proto, normalise=normalise, flip_fusion=flip_fusion)
     nodes = [*front.nodes, *graph.node, *back.nodes]
     _rename(nodes, {front.tensor: INPUT if not front.nodes else front.tensor})
@@ -149,13 +160,13 @@ def area_matrix(source: int, target: int) -> np.ndarray:
     return matrix
 
 
-def _mirror(front: _Chain, layout: str) -> None:
+def _mirror(front: _Chain, network: Preprocessing) -> None:
     """Append the mirrored faces to the batch: the network then stands in the graph once."""
     from onnx import helper
 
-    straight, axis = front.tensor, 3 if layout == "nchw" else 2
-    ends = (np.array([-1]), np.array([np.iinfo(np.int64).min]), np.array([axis]), np.array([-1]))
-    front.add("Slice", *ends, name="mirror")
+    straight, axis = front.tensor, 3 if network.layout == "nchw" else 2
+    # OpenCV 4 slices forwards only
+    front.add("Gather", np.arange(network.size, dtype=np.int64)[::-1], name="mirror", axis=axis)
     both = helper.make_node("Concat", [straight, front.tensor], ["front.both"], name="both_views", axis=0)
     front.nodes.append(both)
     front.tensor = "front.both"
@@ -166,13 +177,13 @@ def _back(proto: Any, *, normalise: bool, flip_fusion: bool) -> _Chain:
 
     chain = _Chain(proto, INNER_OUTPUT, "back.")
     if flip_fusion:
-        chain.add("LpNormalization", name="unit_views", axis=1, p=2)  # both count alike, as in the evaluation
+        chain.unit("unit_views")  # both count alike, as in the evaluation
         halves = ["back.straight", "back.mirrored"]
         chain.nodes.append(helper.make_node("Split", [chain.tensor], halves, name="two_views", axis=0, num_outputs=2))
         chain.nodes.append(helper.make_node("Add", halves, ["back.sum"], name="sum_of_views"))
         chain.tensor = "back.sum"
     if normalise:
-        chain.add("LpNormalization", name="unit_length", axis=1, p=2)
+        chain.unit("unit_length")
     return chain
 
 

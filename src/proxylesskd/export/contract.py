@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proxylesskd.errors import UserError, require_extra
+from proxylesskd.errors import UserError, require_package
 from proxylesskd.models.preprocess import Preprocessing
 
 KEY = "proxylesskd"  # of the metadata property
@@ -143,8 +143,13 @@ def _plain(by_mode: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, fl
     return {str(mode): {str(key): float(value) for key, value in told.items()} for mode, told in by_mode.items()}
 
 
-def open_session(path: Path, *, threads: int = 1) -> Any:
+def open_session(path: Path, *, threads: int = 1, content: bytes | None = None) -> Any:
     """Open an ONNX file in onnxruntime on the CPU.
+
+    Args:
+        path: the file.
+        threads: for one call.
+        content: what is run in place of the file's own content.
 
     Raises:
         UserError: onnxruntime is not installed, or it cannot read the file.
@@ -152,7 +157,7 @@ def open_session(path: Path, *, threads: int = 1) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise require_extra("onnxruntime", "onnx", "running an ONNX file") from error
+        raise require_package("onnxruntime", "running an ONNX file") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -160,7 +165,7 @@ def open_session(path: Path, *, threads: int = 1) -> Any:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # its warnings go to the terminal and concern no user
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content or str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise UserError(f"expected an ONNX file that onnxruntime can run, found {path}: {_first(error)}") from error
 

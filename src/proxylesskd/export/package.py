@@ -23,6 +23,7 @@ from proxylesskd.export.card import card_text, write_card
 from proxylesskd.export.contract import TEMPLATE, Contract
 from proxylesskd.export.deliver import FORMATS, LOSSY, Artefact, Material, check_format, make_files
 from proxylesskd.export.faults import Truth
+from proxylesskd.export.lineage import teacher_of_run, weights_file
 from proxylesskd.export.measured import read_evaluation
 from proxylesskd.export.onnx import as_faces, embed_reference, float_file, frozen_copy, network_graph
 from proxylesskd.export.run_folder import read_json, read_toml
@@ -193,13 +194,14 @@ def _material(
 
 
 def _teacher(teacher: TeacherFile | None, folder: Path) -> dict[str, str]:
+    """Return what the file says of its teacher: a gallery that this one made may be searched with it."""
     if teacher is None:
-        named = provenance(folder).get("teacher")
-        return {} if named is None else {"name": named}
-    file = teacher.path
-    if file.is_dir():
-        file = next(one for name in ("student", "model") if (one := file / f"{name}.safetensors").is_file())
-    return {"name": teacher.embedder.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        return teacher_of_run(folder)
+    file = weights_file(teacher.path)
+    assert file is not None  # the teacher was opened from it
+    embedder = teacher.embedder
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {"name": embedder.name, "fingerprint": embedder.fingerprint, "sha256": sha256}
 
 
 def _inner_card(folder: Path, contract: Contract, stem: str) -> str:

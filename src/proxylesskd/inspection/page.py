@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.audit.album import Face, picture_of
 from proxylesskd.data.source import Source
 from proxylesskd.inspection.duplicates import Twins
 from proxylesskd.inspection.inspect import Inspection
 from proxylesskd.inspection.sheet import contact_sheet
-from proxylesskd.models.weights import write_atomically
 from proxylesskd.report.charts import histogram_chart
 
 PAGE, JSON, SHEET, MEAN = "inspection.html", "inspection.json", "contact-sheet.png", "mean-face.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.losses.adaptive_margin import AdaFace, CurricularFace, MagFace
 from proxylesskd.losses.margin import ArcFace, Combined, CosFace, Margin, require_gradient_kind
+from proxylesskd.own import import_own, is_own
 
 NAMES = ("arcface", "cosface", "combined", "adaface", "magface", "curricularface", "none")
 _EITHER_GRADIENT = ("arcface", "combined")
@@ -24,7 +25,8 @@ def make_margin(
     """Build a margin.
 
     Args:
-        name: one of :data:`NAMES`; ``"none"`` is a plain scaled softmax.
+        name: one of :data:`NAMES`; ``"none"`` is a plain scaled softmax. Or ``package.module:Class`` of the user's own,
+            which is called with ``m``.
         m: the margin: radians for ArcFace and CurricularFace, cosine for CosFace, ``m2`` of the combined one, ``m`` of
             AdaFace, ``m_low`` of MagFace; ignored for none.
         gradient: ``"analytic"`` or, for ArcFace and the combined margin, ``"straight-through"``.
@@ -39,8 +41,12 @@ def make_margin(
             knows one gradient alone.
     """
     require_gradient_kind(gradient)
+    if is_own(name):
+        own: Margin = import_own(name)(m)
+        return own
     if name not in NAMES:
-        raise UserError(f"expected one of the margins {', '.join(NAMES)}, found '{name}'{nearest(name, NAMES)}")
+        known = f"{', '.join(NAMES)} or package.module:Class"
+        raise UserError(f"expected one of the margins {known}, found '{name}'{nearest(name, NAMES)}")
     if gradient != "analytic" and name not in _EITHER_GRADIENT:
         raise UserError(f"expected margin arcface or combined with a {gradient} gradient, found '{name}'")
     if name in ("cosface", "none"):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from proxylesskd.errors import UserError, nearest
@@ -14,7 +14,8 @@ from proxylesskd.losses.engines.engine import Engine
 from proxylesskd.losses.margin import Margin
 from proxylesskd.methods.formula import Option, Summand, parse_formula
 from proxylesskd.methods.learner import Term
-from proxylesskd.methods.method import TEACHER_NEEDS, Method
+from proxylesskd.methods.method import NEEDS, TEACHER_NEEDS, Method
+from proxylesskd.own import import_own, is_own
 
 Shapes = tuple[tuple[int, int, int], ...]
 
@@ -27,7 +28,7 @@ class Entry:
         name: in recipes and tables.
         title: what the paper calls it.
         paper: authors, where and when, arXiv number.
-        place: ``module:Class`` in this room.
+        place: ``module:Class`` in this room, or ``package.module:Class`` of the user's own.
         formula: the sum that the paper trains with, where that is more than the method itself.
     """
 
@@ -40,25 +41,33 @@ class Entry:
     @property
     def made(self) -> Callable[..., Method]:
         """The class."""
-        module, _, name = self.place.partition(":")
-        found: Callable[..., Method] = getattr(import_module(f"proxylesskd.methods.{module}"), name)
+        if is_own(self.name):
+            return import_own(self.place)
+        found: Callable[..., Method] = getattr(self._module, self.place.partition(":")[2])
         return found
+
+    @property
+    def label(self) -> str:
+        """What its part of a sum is called in logs and checkpoints."""
+        return self.name.rpartition(":")[2]
 
     @property
     def weight(self) -> float:
         """The paper's weight of the term in its sum, 1 unless its module says otherwise."""
-        module = import_module(f"proxylesskd.methods.{self.place.partition(':')[0]}")
-        return float(getattr(module, "WEIGHT", 1.0))
+        return float(getattr(self._module, "WEIGHT", 1.0))
 
     @property
     def projects(self) -> bool:
         """Whether its student ends in a projector, see :mod:`proxylesskd.models.projector`."""
-        return bool(getattr(import_module(f"proxylesskd.methods.{self.place.partition(':')[0]}"), "PROJECTOR", False))
+        return bool(getattr(self._module, "PROJECTOR", False))
 
     @property
     def needs(self) -> frozenset[str]:
         """What a batch must hold, unless an option changes that."""
-        needs: frozenset[str] = self.made.needs  # type: ignore[attr-defined]
+        needs = getattr(self.made, "needs", None)
+        if not isinstance(needs, frozenset) or not needs <= NEEDS:
+            known = ", ".join(sorted(NEEDS))
+            raise UserError(f"expected {self.name}.needs, a frozenset of {known}, found {needs!r}")
         return needs
 
     @property
@@ -70,6 +79,11 @@ class Entry:
     def options(self) -> tuple[str, ...]:
         """Names of those that a formula may set."""
         return tuple(name for name in self.takes if name not in RESOURCES)
+
+    @property
+    def _module(self) -> ModuleType:
+        module = self.place.partition(":")[0]
+        return import_module(self.made.__module__ if is_own(self.name) else f"proxylesskd.methods.{module}")
 
 
 @dataclass(frozen=True)
@@ -125,18 +139,29 @@ def expand(text: str) -> tuple[Summand, ...]:
     summands = parse_formula(text)
     for summand in summands:
         _check(summand)
-    entry = CATALOGUE[summands[0].name]
+    entry = entry_of(summands[0].name)
     if len(summands) > 1 or not entry.formula:
         return summands
     whole = parse_formula(entry.formula)
     return tuple(summands[0] if part.name == entry.name else part for part in whole)
 
 
+def entry_of(name: str) -> Entry:
+    """Return the method of a name: one of the catalogue, or of the user's own as ``package.module:Class``.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if is_own(name):
+        return Entry(name, name.rpartition(":")[2], "your own", name)
+    if name not in CATALOGUE:
+        hint = nearest(name, CATALOGUE) or f"; known are {', '.join(CATALOGUE)}, and package.module:Class"
+        raise UserError(f"expected a method of 'proxylesskd compare --list', found '{name}'{hint}")
+    return CATALOGUE[name]
+
+
 def _check(summand: Summand) -> None:
-    if summand.name not in CATALOGUE:
-        hint = nearest(summand.name, CATALOGUE) or f"; known are {', '.join(CATALOGUE)}"
-        raise UserError(f"expected a method of 'proxylesskd compare --list', found '{summand.name}'{hint}")
-    options = CATALOGUE[summand.name].options
+    options = entry_of(summand.name).options
     for key in summand.options:
         if key not in options:
             hint = nearest(key, options) or f"; known are {', '.join(options) or 'none'}"
@@ -145,7 +170,7 @@ def _check(summand: Summand) -> None:
 
 def wants(summands: tuple[Summand, ...]) -> frozenset[str]:
     """Return all that a sum asks for: needs of batches, and ``classifier``, ``teacher`` and ``projector``."""
-    entries = [CATALOGUE[summand.name] for summand in summands]
+    entries = [entry_of(summand.name) for summand in summands]
     found = frozenset[str]().union(*(entry.needs for entry in entries))
     found |= {"classifier"} if any("classifier" in entry.takes for entry in entries) else set()
     found |= {"projector"} if any(entry.projects for entry in entries) else set()
@@ -164,9 +189,9 @@ def make_terms(summands: tuple[Summand, ...], resources: Resources) -> list[Term
     """
     terms, counts = list[Term](), dict[str, int]()
     for summand in summands:
-        entry = CATALOGUE[summand.name]
-        counts[entry.name] = counts.get(entry.name, 0) + 1
-        name = entry.name if counts[entry.name] == 1 else f"{entry.name}-{counts[entry.name]}"
+        entry = entry_of(summand.name)
+        counts[entry.label] = counts.get(entry.label, 0) + 1
+        name = entry.label if counts[entry.label] == 1 else f"{entry.label}-{counts[entry.label]}"
         weight = entry.weight if summand.weight is None else summand.weight
         terms.append(Term(name, _make(entry, summand.options, resources), weight, summand.schedule))
     return terms

@@ -1,8 +1,9 @@
 """A sum of methods as one writes it: ``proxyless + 0.5*rkd(angle=2) @ fade(0.2, 0.8)``.
 
-Summands stand between plus signs. Each is a method's name, before it a weight if not the paper's, behind it in
-parentheses its options and, after ``@``, how its weight changes in the course of the training: ``rise(a, b)`` is 0
-until the fraction ``a`` is done, 1 from ``b`` on and linear between; ``fade(a, b)`` is one minus that.
+Summands stand between plus signs. Each is a method's name (of the catalogue, or ``package.module:Class``), before it a
+weight if not the paper's, behind it in parentheses its options and, after ``@``, how its weight changes in the course
+of the training: ``rise(a, b)`` is 0 until the fraction ``a`` is done, 1 from ``b`` on and linear between;
+``fade(a, b)`` is one minus that.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from functools import partial
 
 from proxylesskd.errors import UserError
 from proxylesskd.methods.learner import Schedule, always
+from proxylesskd.own import is_own
 
 Option = bool | int | float | str
 
 _NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?"
 _SUMMAND = re.compile(
-    rf"\s*(?:(?P<weight>{_NUMBER})\s*\*\s*)?(?P<name>[A-Za-z][\w-]*)\s*"
+    rf"\s*(?:(?P<weight>{_NUMBER})\s*\*\s*)?(?P<name>[A-Za-z_][\w.-]*(?::\w+)?)\s*"
     rf"(?:\((?P<options>[^()]*)\))?\s*"
     rf"(?:@\s*(?P<curve>\w+)\s*\(\s*(?P<begin>{_NUMBER})\s*,\s*(?P<end>{_NUMBER})\s*\))?\s*"
 )
@@ -86,7 +88,7 @@ def _lost(text: str, at: int, wanted: str) -> str:
 def _summand(found: re.Match[str], text: str) -> Summand:
     weight, options = found["weight"], found["options"]
     return Summand(
-        found["name"].lower().replace("-", "_"),
+        found["name"] if is_own(found["name"]) else found["name"].lower().replace("-", "_"),
         None if weight is None else float(weight),
         _options(options, text) if options else {},
         _schedule(found) if found["curve"] else always,

@@ -121,13 +121,13 @@ def _bystanders(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any
 
 def _sound_archive(path: Path) -> bool:
     """Say whether the file is an archive of PyTorch's present format, which can be mapped; refuse a bad one."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            if file.read(4) == b"PK\x03\x04":
-                raise UserError(f"expected a PyTorch checkpoint at '{path}', found one cut short; copy it again")
-        return False
-    # torch.save never compresses; an archive that grows on reading is made to exhaust memory.
     try:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                if file.read(4) == b"PK\x03\x04":
+                    raise UserError(f"expected a PyTorch checkpoint at '{path}', found one cut short; copy it again")
+            return False
+        # torch.save never compresses; an archive that grows on reading is made to exhaust memory.
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

@@ -136,6 +136,16 @@ def recorded_preprocessing(model: Any) -> dict[str, Any]:
         raise UserError(f"expected the ONNX metadata 'proxylesskd' of an export, found {text[:80]!r}") from error
 
 
+def recorded_weights(model: Any) -> str | None:
+    """Return the hash of the weights that our own export writes into a file's metadata; None where there is none.
+
+    It is to be called after :func:`recorded_preprocessing`, which refuses records that cannot be read.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == "proxylesskd"), "{}")
+    found = json.loads(text).get("weights")
+    return None if found is None else str(found)
+
+
 def detected_scaling(model: Any) -> tuple[float, float, str]:
     """Return ``(mean, std, why)`` for the 0..255 pixels of a graph, by a rule on :func:`leading_affine`.
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import nn
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.models.modes import evaluating
 from proxylesskd.models.projector import WithProjector
+from proxylesskd.own import import_own, is_own
 
 Factory = Callable[..., nn.Module]
 
@@ -102,8 +101,8 @@ def create_model(
         UserError: the name is unknown, or a module of one's own cannot be built or gives another shape.
     """
     spec = ModelSpec(name, dim, width, image_size, projector)
-    model = build(spec, _user_factory(name) if ":" in name else registered_factory(name))
-    if ":" in name:
+    model = build(spec, import_own(name) if is_own(name) else registered_factory(name))
+    if is_own(name):
         _check_output(model, spec)
     return model
 
@@ -163,34 +162,6 @@ def _accepted(factory: Factory, arguments: dict[str, Any]) -> dict[str, Any]:
         return arguments
     by_keyword = {p.name for p in parameters if p.kind is not inspect.Parameter.POSITIONAL_ONLY}
     return {key: value for key, value in arguments.items() if key in by_keyword}
-
-
-def _user_factory(name: str) -> Factory:
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        module = _import_from_working_folder(module_name, name, error)
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        hint = nearest(attribute, vars(module))
-        raise UserError(f"expected a callable '{attribute}' in module '{module_name}', found none{hint}")
-    return factory  # type: ignore[no-any-return]
-
-
-def _import_from_working_folder(module_name: str, name: str, error: ModuleNotFoundError) -> Any:
-    # A console script does not have the working folder on its path, yet that is where one's own module lies.
-    top = module_name.partition(".")[0]
-    here = Path.cwd()
-    if error.name != top or not ((here / top).is_dir() or (here / f"{top}.py").is_file()):
-        raise UserError(f"expected an importable module for '{name}', found: {error}") from error
-    sys.path.insert(0, str(here))
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as inner:
-        raise UserError(f"expected an importable module for '{name}', found: {inner}") from inner
-    finally:
-        sys.path.remove(str(here))
 
 
 def _check_output(model: nn.Module, spec: ModelSpec) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.errors import UserError
 from proxylesskd.models.preprocess import Preprocessing
 from proxylesskd.models.registry import ModelSpec, build, create_model, registered_factory, spec_of
@@ -74,7 +73,7 @@ def load_model(path: str | Path, *, architecture: str | None = None) -> tuple[nn
     spec, preprocessing = _parse(header, file)
     if ":" in spec.name and architecture != spec.name:
         raise UserError(
-            f"'{file}' was made with the module '{spec.name}'; pass architecture='{spec.name}' to run that code"
+            f"'{file}' was made with the module '{spec.name}'; give '{file}:architecture={spec.name}' to run that code"
         )
     tensors = read_tensors(file)
     if ":" not in spec.name:
@@ -135,25 +134,6 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> N
         )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new, never a part."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                temporary.chmod(0o666 & ~umask())  # NamedTemporaryFile makes private files
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise UserError(f"expected to be able to write '{path}', found: {error}") from error
-
-
 def existing_file(path: Path) -> Path:
     """Return the path if a file stands there, else raise a UserError."""
     if not path.is_file():
@@ -183,10 +163,3 @@ def _describe(model: nn.Module) -> str:
         return type(model).__name__
     projector = ", projector" if spec.projector else ""
     return f"{spec.name} (dim={spec.dim}, width={spec.width}, image_size={spec.image_size}{projector})"
-
-
-def umask() -> int:
-    """Return which permissions new files are not given."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proxylesskd.errors import UserError, require_extra
+from proxylesskd.errors import UserError, require_package
 
 Points = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -37,7 +37,7 @@ def require_opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise require_extra("opencv-python-headless", "align", "aligning faces") from error
+        raise require_package("opencv-python-headless", "aligning faces") from error
     return cv2
 
 

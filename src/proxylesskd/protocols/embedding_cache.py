@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.errors import CorruptImageError, UserError
 from proxylesskd.evaluation.embed import UNIT
 from proxylesskd.lock import locked
 from proxylesskd.models.embedder import Embedder, measured, tells_norms
-from proxylesskd.models.weights import write_atomically
 
 FORMAT = 1
 HEADER, LOCK = "embeddings.json", ".lock"

@@ -26,14 +26,13 @@ from proxylesskd.evaluation.embed import embed_images, pair_scores
 from proxylesskd.evaluation.evaluation import FARS, measure
 from proxylesskd.evaluation.gallery import Model, gallery_in_space_of
 from proxylesskd.evaluation.result import ModeResult
+from proxylesskd.export.lineage import SOME_RELATION
 from proxylesskd.export.measured import FEW
 from proxylesskd.models.projected import ProjectedEmbedder
 from proxylesskd.recognition.thresholds import far_name
 
 YES, NO, UNSURE = "yes", "no", "unsure"
 MOST = 0.05
-# Two networks that do not embed into one space score pairs across each other at an AUC of one half.
-SOME_RELATION = 0.6
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class Compatibility:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``compatible.json`` and the page ``compatible.html``, and return the path of the page."""
-        from proxylesskd.models.weights import write_atomically
+        from proxylesskd.atomic import write_atomically
         from proxylesskd.recognition.compatible_page import render
 
         folder = Path(folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from proxylesskd.errors import UserError
+from proxylesskd.errors import UserError, needing_training
 from proxylesskd.recognition.thresholds import CROSS, SINGLE, UNKNOWN, Scale, read_scales, scale_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class RecognitionModel:
         scales: what its similarities mean, by mode.
         run: ``[M, 3, 112, 112] uint8`` RGB to ``[M, D]`` of any length.
         source: where it was opened, for the projection that may lie there.
+        fingerprint: hash of weights and preprocessing; None of exported files, where the preprocessing is part of the
+            weights' hash or of the file.
     """
 
     name: str
@@ -48,6 +50,7 @@ class RecognitionModel:
     scales: Mapping[str, Scale]
     run: Callable[[Faces], npt.NDArray[Any]] = field(repr=False)
     source: Path | None = None
+    fingerprint: str | None = None
 
     def embed(self, faces: Faces) -> Embeddings:
         """Turn aligned faces ``[M, 3, 112, 112] uint8`` RGB into ``[M, D] float32`` of unit length.
@@ -111,7 +114,7 @@ def open_model(path: str | Path, *, calibration: str | Path | None = None) -> Re
         return found
     if Path(calibration).suffix.lower() in PAIR_LISTS:
         return replace(found, scales=_measured(path, calibration))
-    return replace(found, scales=read_scales(calibration))
+    return replace(found, scales=read_scales(calibration, found))
 
 
 def _session(path: Path) -> Any:
@@ -165,7 +168,9 @@ def _scales(contract: Contract, path: Path) -> dict[str, Scale]:
 
 def _network(path: str | Path, plain: Path) -> RecognitionModel:
     """Open what is no exported file, by PyTorch's side of the house."""
-    from proxylesskd.teacher import load_teacher
+    with needing_training(f"a model that is no exported file, such as '{plain.name}',"):
+        from proxylesskd.export.lineage import teacher_of_run
+        from proxylesskd.teacher import load_teacher
 
     teacher = load_teacher(path)
     file = hashlib.sha256(_weights_of(plain).read_bytes()).hexdigest()
@@ -174,10 +179,11 @@ def _network(path: str | Path, plain: Path) -> RecognitionModel:
     identity = file if whole else teacher.fingerprint
     scales, taught = {}, {}
     if plain.is_dir():
-        taught = _teacher_of_run(plain)
-        scales = read_scales(plain) if (plain / "evaluation.json").is_file() else {}
+        taught = teacher_of_run(plain)
+        scales = read_scales(plain) if whole and (plain / "evaluation.json").is_file() else {}
     known = frozenset({identity, file, teacher.fingerprint})
-    return RecognitionModel(teacher.name, teacher.dim, identity, known, taught, scales, _by_torch(teacher), plain)
+    run, mark = _by_torch(teacher), teacher.fingerprint
+    return RecognitionModel(teacher.name, teacher.dim, identity, known, taught, scales, run, plain, mark)
 
 
 def _run_weights() -> tuple[str, ...]:
@@ -200,19 +206,10 @@ def _by_torch(teacher: Teacher) -> Callable[[Faces], npt.NDArray[Any]]:
     return run
 
 
-def _teacher_of_run(folder: Path) -> dict[str, str]:
-    """Return what the classifier of a run says of the teacher whose embeddings its rows are."""
-    from proxylesskd.export.run_folder import read_json
-
-    said = (read_json(folder / "classifier.json") or {}).get("provenance")
-    said = said if isinstance(said, Mapping) else {}
-    known = {"name": said.get("teacher"), "fingerprint": said.get("teacher_fingerprint")}
-    return {key: str(value) for key, value in known.items() if value}
-
-
 def _measured(path: str | Path, pairs: str | Path) -> dict[str, Scale]:
     """Evaluate the model on pairs of aligned faces."""
-    from proxylesskd.evaluation.evaluation import evaluate
+    with needing_training("calibrating on pairs"):
+        from proxylesskd.evaluation.evaluation import evaluate
 
     found = evaluate(path, pairs, replicates=0).single.to_dict()
     rates = {str(rate["far"]): rate["threshold"] for rate in found["tar"] if rate["threshold"] is not None}

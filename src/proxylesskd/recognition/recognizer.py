@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proxylesskd.errors import CorruptImageError, UserError
+from proxylesskd.errors import CorruptImageError, UserError, needing_training
 from proxylesskd.machine import cores
 from proxylesskd.photos.cut import in_order
 from proxylesskd.photos.detect import SCORE
@@ -251,7 +251,8 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def _projection(where: str | Path | None, dim: int, gallery: Gallery) -> npt.NDArray[np.float32]:
-    from proxylesskd.classifier.project import load_projection
+    with needing_training("a student smaller than its teacher"):
+        from proxylesskd.classifier.project import load_projection
 
     path = None if where is None else Path(where)
     found = None if path is None else load_projection(path.parent if path.suffix == ".onnx" else path)

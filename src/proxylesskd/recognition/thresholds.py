@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation.calibration import Calibration
@@ -65,14 +65,43 @@ def scale_of(rates: Mapping[str, float], curve: Mapping[str, float] | None) -> S
     return Scale(thresholds, calibration)
 
 
-def read_scales(path: str | Path) -> dict[str, Scale]:
+class Known(Protocol):
+    """What tells a model from others; see :class:`proxylesskd.recognition.model.RecognitionModel`."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Hash of its weights, or of weights and preprocessing."""
+        ...
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        """All hashes it is known by."""
+        ...
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Hash of weights and preprocessing, where it is known."""
+        ...
+
+
+def read_scales(path: str | Path, model: Known | None = None) -> dict[str, Scale]:
     """Read what an evaluation found: ``evaluation.json``, or the folder that holds it.
+
+    Args:
+        path: of the file or its folder.
+        model: which it must be of, as far as the evaluation says it.
 
     Returns:
         By mode, ``"single"`` and where there is one ``"cross"``.
 
     Raises:
-        UserError: nothing stands there, or not what an evaluation writes.
+        UserError: nothing stands there, or not what an evaluation writes, or it is of another model or of another
+            preprocessing.
     """
     path = Path(path)
     file = path / "evaluation.json" if path.is_dir() else path
@@ -82,10 +111,31 @@ def read_scales(path: str | Path) -> dict[str, Scale]:
             f"expected an evaluation at '{file}', found none; make one with: proxylesskd evaluate MODEL PAIRS --out "
             "FOLDER"
         )
+    if model is not None:
+        _check_maker(told, file, model)
     try:
         return {mode: _evaluated(told[mode]) for mode in (SINGLE, CROSS) if mode in told}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"expected what an evaluation writes in '{file}', found {error!r}; evaluate again") from error
+
+
+def _check_maker(told: Mapping[str, Any], file: Path, model: Known) -> None:
+    """Stop where similarities that were evaluated are not those that the model gives."""
+    made = told.get("made_by")
+    made = made if isinstance(made, Mapping) else {}
+    fingerprint, both = made.get("fingerprint"), bool(made.get("fingerprint") and model.fingerprint)
+    if made.get("weights") == model.identity or (both and fingerprint == model.fingerprint):
+        return
+    if not both and "file" not in made:  # nothing that both of them say
+        return
+    found = f"one of '{told.get('model')}'"
+    if made.get("file") in model.hashes and isinstance(made.get("preprocessing"), Mapping):
+        how = ", ".join(f"{key}={value}" for key, value in made["preprocessing"].items())
+        found = f"one of the same weights with other preprocessing ({how})"
+    raise UserError(
+        f"expected an evaluation of '{model.name}' in '{file}', found {found}: its thresholds mean nothing here; make "
+        "one with: proxylesskd evaluate MODEL PAIRS --out FOLDER"
+    )
 
 
 def _evaluated(told: Mapping[str, Any]) -> Scale:

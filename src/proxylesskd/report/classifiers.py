@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxylesskd.atomic import write_atomically
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation.bootstrap import Difference
 from proxylesskd.evaluation.by_person import Score, difference, estimate, read_score
 from proxylesskd.evaluation.result import Estimate
 from proxylesskd.export.run_folder import read_json
-from proxylesskd.models.weights import write_atomically
 from proxylesskd.report.confusion import confusion_chart
 from proxylesskd.report.curves import Figure, Line, curves, notes, read_rows
 from proxylesskd.report.page import fill

@@ -13,7 +13,7 @@ from proxylesskd.synthetic.head import Head
 from proxylesskd.synthetic.jit import compiled
 from proxylesskd.synthetic.noise import field
 
-EYE_X, EYE_Y = 0.308, 7.284  # of the neutral head
+EYE_Y = 7.284  # of the neutral head
 
 
 @dataclass(frozen=True)

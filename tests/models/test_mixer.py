@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from proxylesskd.activity.mixer import PatchMixer
+from proxylesskd.models.mixer import PatchMixer
 
 
 def test_layers_mix_patches_then_features() -> None:
