@@ -3,6 +3,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,15 @@ def test_several_run_at_a_time_and_no_more(tmp_path: Path) -> None:
     assert {name for names in running for name in names} == {"slow-1", "slow-2", "slow-3"}
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let SIGINT arrive: shells have what they start in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_stopping_lets_all_keep_a_checkpoint_and_starts_no_other(tmp_path: Path) -> None:
     ended: list[Ended] = []
 

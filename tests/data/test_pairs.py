@@ -249,3 +249,20 @@ def test_lfw_in_a_few_seconds() -> None:
     assert len(found.images) == 7701
     assert np.bincount(found.fold).tolist() == [600] * 10
     assert found.same.sum() == 3000
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("first,second,same,fold\na.jpg,b.jpg,1,99999999999999999999\n", "99999999999999999999"),
+        ("1\nAnn 1 " + "2" * 5000 + "\nAnn 1 Bob 2\n", "Ann"),
+        ("9" * 5000 + "\n", "9"),
+        ("1\n" + "A" * 400 + " 1 2\nAnn 1 Bob 2\n", "too long"),
+    ],
+)
+def test_numbers_and_names_that_no_machine_takes_are_refused(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=found) as caught:
+        read_pairs(path)
+    assert len(str(caught.value)) < 3000

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from proxylesskd.data.series import augment_series, cut
+from proxylesskd.data.series import augment_series, cut, quiet_levels
 
 ONES = torch.ones(2, 1)
 
@@ -54,3 +54,13 @@ def test_cuts_hold_one_class_and_no_break() -> None:
     assert set(begins) <= set(wanted)
     assert begins == [0, 2, 4, 15]
     assert names.tolist() == ["a", "a", "a", "b"]
+
+
+def test_quiet_levels_are_low_quantiles_of_what_windows_vary_by() -> None:
+    values = (
+        torch.randn(40, 3, 16, generator=torch.Generator().manual_seed(2)) * torch.linspace(0.1, 2, 40)[:, None, None]
+    )
+    found = quiet_levels(values, 0.25)
+    for channel in range(3):
+        deviations = [np.std(window[channel].numpy(), ddof=1) for window in values]
+        assert np.isclose(float(found[channel]), np.quantile(deviations, 0.25), rtol=1e-5)

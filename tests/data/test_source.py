@@ -36,3 +36,8 @@ def test_an_unknown_scheme_names_the_nearest(tmp_path: Path) -> None:
 def test_a_broken_synthetic_uri_is_explained() -> None:
     with pytest.raises(UserError, match="identitys"):
         open_source("synthetic:identitys=3")
+
+
+def test_what_the_system_refuses_to_look_at_is_said() -> None:
+    with pytest.raises(UserError, match="too long"):
+        open_source("folder:" + "x" * 400)

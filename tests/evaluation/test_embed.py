@@ -139,3 +139,5 @@ def test_scores_by_loops(block: int) -> None:
 def test_other_dimensions_are_refused() -> None:
     with pytest.raises(UserError, match="of one dimension, found 8 and 4"):
         pair_scores(unit_rows(15, 8, 0), unit_rows(15, 4, 1), people(5, 3, 30))
+    with pytest.raises(UserError, match="of one dimension, found 4 and 8"):
+        pair_scores(unit_rows(15, 4, 0), unit_rows(15, 8, 1), people(5, 3, 30))

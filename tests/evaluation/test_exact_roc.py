@@ -45,3 +45,7 @@ def test_sorting_gives_the_same(seed: int) -> None:
     coarse = grid_roc(genuine, found)
     assert set(zip(coarse.far.tolist(), coarse.tar.tolist(), strict=True)) <= points
     assert (coarse.far[-1], coarse.tar[-1]) == (1, 1)
+    for far, tar, threshold in zip(coarse.far, coarse.tar, coarse.threshold, strict=True):
+        if threshold > -1:  # what lies beyond falls into the outermost bin; edges are as fine as float32
+            assert (impostor >= threshold + 1e-7).mean() - 1e-12 <= far <= (impostor >= threshold - 1e-7).mean() + 1e-12
+            assert (genuine >= threshold + 1e-7).mean() - 1e-12 <= tar <= (genuine >= threshold - 1e-7).mean() + 1e-12

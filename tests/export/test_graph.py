@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from proxylesskd.export import graph
 from proxylesskd.export.graph import as_maximum, as_sum, expand_prelus, fold_norms, tidy
 
 RANDOM = np.random.default_rng(0)
@@ -15,8 +16,8 @@ def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> onn
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 6, 6])
     output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)
     tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "g", [image], [output], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    inner = helper.make_graph(nodes, "g", [image], [output], tensors)
+    return helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 def _run(proto: onnx.ModelProto) -> np.ndarray:
@@ -78,15 +79,29 @@ def test_other_forms_of_a_prelu_compute_the_same(slopes: list[float]) -> None:
     assert (proto.graph.node[0].op_type == "PRelu") == (max(slopes) > 1)
 
 
-def test_short_names_of_constants_never_meet_tensors() -> None:
+def test_short_names_never_meet_those_of_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "LAYERS", ("Add",))
     nodes = [helper.make_node("Add", ["image", "long name"], ["c0"]), helper.make_node("Neg", ["c0"], ["embedding"])]
     proto = _model(nodes, {"long name": np.ones(1)})
     expected = _run(proto)
     tidy(proto)
     assert proto.graph.initializer[0].name == "long name"
-    nodes[0].output[0] = nodes[1].input[0] = "x"
+    nodes[0].output[0] = nodes[1].input[0] = "layer"
     free = _model(nodes, {"long name": np.ones(1)})
     tidy(free)
     assert free.graph.initializer[0].name == "c0"
+    assert free.graph.node[0].output[0] == "layer"
+    monkeypatch.setattr(graph, "LAYERS", ())
+    tidy(free)
+    assert free.graph.node[0].output[0] == free.graph.node[1].input[0] == "t1"
     for one in (proto, free):
         np.testing.assert_array_equal(_run(one), expected)
+
+
+def test_what_a_convolution_does_unasked_is_not_written() -> None:
+    told = {"pads": [0, 0, 0, 0], "strides": [1, 1], "dilations": [1, 1], "group": 1, "kernel_shape": [1, 1]}
+    for changed in ({}, {"pads": [1, 1, 1, 1]}, {"strides": [2, 2]}, {"group": 2}):
+        node = helper.make_node("Conv", ["image", "w"], ["embedding"], **{**told, **changed})
+        proto = _model([node], {"w": np.ones((2, 1 if "group" in changed else 2, 1, 1))})
+        tidy(proto)
+        assert {one.name for one in proto.graph.node[0].attribute} == {"kernel_shape", *changed}

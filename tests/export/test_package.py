@@ -102,7 +102,9 @@ def test_the_contract_holds_thresholds_of_both_modes(delivery: Delivery, folder:
     contract = read_contract(delivery.artefacts[0].path)
     assert contract.weights == "ab" * 32
     file = folder / "teacher" / "model.safetensors"
-    assert contract.teacher == {"name": "teacher", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    fingerprint = load_teacher(folder / "teacher").fingerprint
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert contract.teacher == {"name": "teacher", "fingerprint": fingerprint, "sha256": digest}
     assert set(contract.thresholds) == {"single", "cross"}
     student = torch.nn.functional.normalize(_student(0)(SMALL(torch.from_numpy(pairs.images)))).detach().numpy()
     scores = (student[pairs.first] * student[pairs.second]).sum(1)[~pairs.same]

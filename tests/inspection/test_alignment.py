@@ -6,8 +6,10 @@ from proxylesskd.inspection.alignment import Alignment, darkness, judge_alignmen
 from proxylesskd.photos.transform import TEMPLATE
 
 
-def drawn(count: int, spread: float, shift: tuple[float, float] = (0.0, 0.0), seed: int = 0) -> np.ndarray:
-    """Bright discs with dark eyes and a mouth at the template's places, moved as a whole."""
+def drawn(
+    count: int, spread: float, shift: tuple[float, float] = (0.0, 0.0), seed: int = 0, inward: float = 0.0
+) -> np.ndarray:
+    """Bright faces with dark eyes and a mouth at the template's places, moved as a whole, eyes darkest ``inward``."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:112, 0:112]
     faces = []
@@ -16,7 +18,8 @@ def drawn(count: int, spread: float, shift: tuple[float, float] = (0.0, 0.0), se
         dx, dy = random.normal(0, spread, 2) + np.array(shift)
         for place, (px, py) in enumerate(TEMPLATE):
             depth = 90 if place < 2 else 25
-            face -= depth * np.exp(-((x - px - dx) ** 2 + (y - py - dy) ** 2) / (2 * 3.0**2))
+            inner = (inward, -inward)[place] if place < 2 else 0.0
+            face -= depth * np.exp(-((x - px - dx - inner) ** 2 + (y - py - dy) ** 2) / (2 * 3.0**2))
         faces.append(face.clip(0, 255))
     return np.stack(faces).astype(np.uint8)
 
@@ -30,9 +33,18 @@ def test_aligned_moved_and_scattered() -> None:
     moved = judge_alignment(drawn(60, 0.7, (8.0, 10.0)))
     assert moved.verdict == "elsewhere"
     assert "instead of (38.3, 51.7)" in str(moved)
+    squeezed = judge_alignment(drawn(60, 0.7, (-8.0, 0.0)))  # the template for 96x112 pixels
+    assert squeezed.verdict == "elsewhere"
     scattered = judge_alignment(drawn(60, 9.0))
     assert scattered.verdict == "not aligned"
     assert scattered.sharpness < aligned.sharpness
+
+
+def test_inner_corners_of_eyes_are_darkest_in_photographs() -> None:
+    found = judge_alignment(drawn(60, 0.7, inward=4.0))
+    assert found.verdict == "aligned"
+    assert found.eyes is not None
+    assert found.eyes[1][0] - found.eyes[0][0] < TEMPLATE[1][0] - TEMPLATE[0][0] - 5
 
 
 def test_too_few_and_no_faces() -> None:

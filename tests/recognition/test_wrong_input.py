@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image, ImageDraw, ImageFilter
 
 from proxylesskd.photos.detect import MODEL_VARIABLE
 from proxylesskd.recognition.recognizer import Recognizer
@@ -20,6 +22,22 @@ BESIDE = Path(__file__).parents[3] / "shared" / "data" / "teachers" / "face_dete
 YUNET = Path(os.environ.get(MODEL_VARIABLE) or BESIDE)
 needs_yunet = pytest.mark.skipif(not YUNET.is_file(), reason=f"no YuNet: {MODEL_VARIABLE} names none")
 SECONDS, BYTES = 2, 1 << 30
+
+
+def drawn_face() -> npt.NDArray[np.uint8]:
+    """Return a [240, 240, 3] drawing that a detector takes for a face, and that is nobody's."""
+    picture = Image.new("RGB", (240, 240), (90, 110, 130))
+    draw, hair = ImageDraw.Draw(picture), (60, 40, 30)
+    draw.ellipse((60, 30, 180, 200), fill=hair)
+    draw.ellipse((70, 50, 170, 205), fill=(215, 165, 140))
+    for x in (95, 145):
+        draw.line((x - 14, 98, x + 14, 95), fill=hair, width=5)
+        draw.ellipse((x - 12, 106, x + 12, 118), fill=(245, 245, 245))
+        draw.ellipse((x - 6, 105, x + 6, 118), fill=hair)
+    draw.polygon([(120, 115), (111, 150), (129, 150)], fill=(190, 140, 115))
+    draw.ellipse((98, 166, 142, 184), fill=(170, 70, 70))
+    draw.line((98, 175, 142, 175), fill=(110, 40, 40), width=2)
+    return np.asarray(picture.filter(ImageFilter.GaussianBlur(2.5)))
 
 
 def bounded() -> None:
@@ -88,6 +106,19 @@ def test_models_that_are_none(model: Path, folder: Path) -> None:
 def test_photos_without_a_face(model: Path, folder: Path) -> None:
     asked = ("--model", model, "--detector", YUNET)
     assert "expected a face in" in refused("verify", folder / "grey.jpg", folder / "grey.jpg", *asked)
+
+
+@needs_yunet
+def test_photos_with_two_faces(model: Path, tmp_path: Path) -> None:
+    face = drawn_face()
+    one = write(tmp_path / "one.png", face)
+    two = write(tmp_path / "two.png", np.concatenate([face, face], axis=1))
+    asked = ("--model", model, "--detector", YUNET)
+    said = refused("verify", one, two, *asked)
+    assert f"expected one face in '{two}', found 2 faces" in said
+    assert "--face largest" in said
+    done = run("verify", one, two, *asked, "--face", "largest")
+    assert done.stdout.startswith("same person"), done.stderr
 
 
 def test_galleries_that_are_none(model: Path, folder: Path, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def _executes(folder: Path) -> None:
     pickle.loads(poison())
 
 
-def _rambles(_folder: Path) -> None:
-    raise UserError("more and more " * 300)
+def _mumbles(_folder: Path) -> None:
+    raise UserError("")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def _rambles(_folder: Path) -> None:
         (lambda _folder: None, None),
         (_breaks, "KeyError: 'x' at "),
         (_executes, "something in the file was executed"),
-        (_rambles, "a message of 4200 characters"),
+        (_mumbles, "an empty message"),
     ],
 )
 def test_the_fuzzer_sees_what_it_is_to_see(
