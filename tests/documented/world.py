@@ -66,11 +66,10 @@ def _write_faces(folder: Path) -> None:
                 (folder / name / who / f"{who}_{number + 1:04d}.jpg").write_bytes(jpeg(picture))
     for name, number in (("a.jpg", 0), ("b.jpg", 1)):
         Image.fromarray(photo_of(face(50, number))).save(folder / name, quality=95)
-    lines = [f"id-{one:03d} {1 + n} {2 + n}" for one in range(TRAINED) for n in range(2)]
-    drawn = np.random.default_rng(0)
-    for _ in range(4 * TRAINED):
-        one, two = drawn.choice(TRAINED, 2, replace=False)
-        lines.append(f"id-{one:03d} 1 id-{two:03d} 3")
+    lines = ["10\t2"]
+    for fold in range(10):
+        lines += [f"id-{fold:03d}\t{1 + n}\t{2 + n}" for n in range(2)]
+        lines += [f"id-{fold:03d}\t1\tid-{fold + 1 + n:03d}\t3" for n in range(2)]
     (folder / "pairs.txt").write_text("\n".join(lines) + "\n")
     for name, number in (("first.png", 0), ("second.png", 1)):
         Image.fromarray(face(50, number)).save(folder / name)
