@@ -7,7 +7,6 @@ through the teacher's classifier. All three verify identities that nobody has se
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from proxylesskd.export.ship import Shipment
 from proxylesskd.finish import evaluate_into, export_run
 from proxylesskd.recipe import Recipe, load_recipe
 from proxylesskd.report.differences import PairedDifference, save_differences
-from proxylesskd.report.page import write_report
+from proxylesskd.report.page import name_models, write_report
 
 IDENTITIES, IMAGES, TEST_IDENTITIES = 200, 20, 150
 GENUINE, IMPOSTOR = 3000, 30000
@@ -135,8 +134,7 @@ def _evaluate(out: Path, pairs: Pairs, seed: int, console: Console) -> dict[str,
     for name, folder in folders.items():
         gallery = None if name == "teacher" else out / "teacher"
         results[name] = evaluate_into(out / folder, out / folder, pairs, gallery=gallery, seed=seed, name=name)
-    compared = {name: "." if folder == "student" else f"../{folder}" for name, folder in folders.items()}
-    (out / "student" / "comparison.json").write_text(json.dumps(compared, indent=2), encoding="utf-8")
+    name_models(out / "student", {name: out / folder for name, folder in folders.items()})
     return results
 
 

@@ -8,8 +8,7 @@ import onnx
 import pytest
 
 from proxylesskd.export import onnx as exporter
-from proxylesskd.export.ship import provenance, save_speed, ship
-from proxylesskd.export.speed import Latency, Speed
+from proxylesskd.export.ship import provenance, ship
 from tests.export.conftest import PREPROCESSING, Exported
 
 
@@ -44,15 +43,6 @@ def test_a_shipment_is_file_numbers_and_card(
     inside = next(entry for entry in onnx.load(tmp_path / "student.onnx").metadata_props if entry.key == "proxylesskd")
     assert json.loads(inside.value)["provenance"]["teacher"] == "resnet"
     assert told["sha256"] in shipment.card.read_text(encoding="utf-8")
-
-
-def test_a_measured_teacher_stands_beside(tmp_path: Path) -> None:
-    speed = Speed(123, "a machine", (Latency(1, 1, 2.0, 1.0, 3.0, 9),))
-    path = save_speed(tmp_path / "baselines" / "teacher", speed, name="teacher.onnx")
-    told = json.loads(path.read_text())
-    assert path.name == "speed.json"
-    assert told["file"] == "teacher.onnx"
-    assert told["latencies"][0]["images_per_second"] == 500
 
 
 def test_a_folder_without_files_still_says_what_made_it(tmp_path: Path) -> None:

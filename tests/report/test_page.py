@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxylesskd.errors import UserError
-from proxylesskd.report.page import write_comparison, write_report
+from proxylesskd.report.page import name_models, write_report
 from tests.report.conftest import EXPORT, HOSTILE, RECIPE, evaluation, write
 
 VOID = {"meta", "link", "img", "br", "hr"}
@@ -202,8 +202,8 @@ def test_a_run_by_another_method_names_it(tmp_path: Path) -> None:
 def test_a_comparison_shows_every_model_once(run_folder: Path, tmp_path: Path) -> None:
     alone, teacher = run_folder / "baselines" / "student alone", run_folder / "baselines" / "teacher"
     folder = tmp_path / "page" / "of all"
-    path = write_comparison(folder, {"teacher": teacher, "alone": alone, "ProxylessKD": run_folder, "fourth": alone})
-    page = Page(path.read_text(encoding="utf-8"))
+    name_models(folder, {"teacher": teacher, "alone": alone, "ProxylessKD": run_folder, "fourth": alone})
+    page = _page(folder)
     text = page.text
     single = text[text.index("Single-model:") : text.index("Cross-model:")]
     assert [single.count(f" {name} ") for name in ("teacher", "alone", "ProxylessKD", "fourth")] == [1, 1, 1, 1]
@@ -223,8 +223,8 @@ def test_a_run_that_compares_itself_is_shown_once(run_folder: Path) -> None:
 
 def test_models_without_recipes_side_by_side(run_folder: Path, tmp_path: Path) -> None:
     teacher = run_folder / "baselines" / "teacher"
-    path = write_comparison(tmp_path / "two", {"one": teacher, "two": run_folder / "baselines" / "student alone"})
-    assert "2 models side by side: one, two." in Page(path.read_text(encoding="utf-8")).text
+    name_models(tmp_path / "two", {"one": teacher, "two": run_folder / "baselines" / "student alone"})
+    assert "2 models side by side: one, two." in _page(tmp_path / "two").text
 
 
 def test_evaluations_on_different_pairs_are_said_to_be(run_folder: Path) -> None:
@@ -302,7 +302,7 @@ def test_no_folder_and_no_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a run folder, found none"):
         write_report(tmp_path / "absent")
     with pytest.raises(UserError, match="expected at least one model"):
-        write_comparison(tmp_path, {})
+        name_models(tmp_path, {})
 
 
 def test_an_audit_is_told_by_its_findings(run_folder: Path) -> None:

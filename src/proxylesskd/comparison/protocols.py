@@ -16,7 +16,7 @@ from proxylesskd.export.measured import FEW
 from proxylesskd.export.run_folder import read_json
 from proxylesskd.export.ship import write_json
 from proxylesskd.models.embedder import Embedder
-from proxylesskd.protocols.embedding_cache import forget
+from proxylesskd.protocols.embedding_store import forget
 from proxylesskd.protocols.outcome import FILE, FOLDER, Measure, Outcome, read_outcome
 from proxylesskd.protocols.take import evaluation_folder, protocol_of, save_outcome, take_protocol
 

@@ -97,20 +97,6 @@ def _at(tables: Mapping[str, Any], table: str, key: str) -> Any:
     return inner.get(key) if isinstance(inner, Mapping) else None
 
 
-def save_speed(folder: Path, speed: Speed, *, name: str) -> Path:
-    """Write ``speed.json`` for a file that was not exported here, such as a teacher's, and return its path.
-
-    Args:
-        folder: where the report looks for the model, such as ``<run>/baselines/teacher``.
-        speed: from :func:`measure_speed`.
-        name: of the file that was measured.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "speed.json"
-    write_json(path, {"file": name, **speed.to_dict()})
-    return path
-
-
 def write_json(path: Path, values: Mapping[str, object]) -> None:
     """Write a JSON object so that the file appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.partial")

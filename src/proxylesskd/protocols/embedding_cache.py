@@ -9,27 +9,25 @@ is only read.
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from proxylesskd.atomic import write_atomically
 from proxylesskd.errors import CorruptImageError, UserError
 from proxylesskd.evaluation.embed import UNIT
 from proxylesskd.lock import locked
 from proxylesskd.models.embedder import Embedder, measured, tells_norms
+from proxylesskd.protocols.embedding_store import Kept, is_made, key_of, make
 
 FORMAT = 1
-HEADER, LOCK = "embeddings.json", ".lock"
+LOCK = ".lock"
 SAMPLE = 32  # images whose pixels are looked at
 FLUSH = 50  # batches between two times that the disk is told to keep up
 
@@ -103,19 +101,11 @@ def cached_embeddings(
     work = _Work(embedder, names, read, batch, workers, progress)
     header = _header_of(work, depends, flip)
     if folder is None:
-        kept = _Kept.in_memory(header)
+        kept = Kept.in_memory(header)
         _fill(kept, work)
     else:
-        kept = _filled(Path(folder) / _key_of(header), header, work)
+        kept = _filled(Path(folder) / key_of(header), header, work)
     return Views(kept.units, kept.norms)
-
-
-def forget(folder: Path, embedder: Embedder) -> None:
-    """Remove what a folder keeps of a model that nobody will ask for again."""
-    for path in folder.glob(f"*/{HEADER}"):
-        with suppress(OSError, ValueError, RecursionError):
-            if json.loads(path.read_text(encoding="utf-8")).get("model") == embedder.fingerprint:
-                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -136,46 +126,6 @@ class _Work:
                 f"expected whole images in the evaluation set, found '{self.names[index]}' corrupt: {error}; "
                 "fetch it again"
             ) from error
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """The arrays of a folder, or of memory; ``done [N] uint8`` is 1 where an image is written."""
-
-    units: npt.NDArray[np.float32]
-    norms: npt.NDArray[np.float32] | None
-    done: npt.NDArray[np.uint8]
-
-    @classmethod
-    def in_memory(cls, header: dict[str, Any]) -> _Kept:
-        arrays: dict[str, Any] = {name: np.zeros(shape, kind) for name, (kind, shape) in _shapes(header).items()}
-        return cls(arrays["units"], arrays.get("norms"), arrays["done"])
-
-    @classmethod
-    def in_folder(cls, place: Path, header: dict[str, Any], mode: Literal["r", "r+"]) -> _Kept:
-        """Open the files of a folder that has its header.
-
-        Raises:
-            UserError: a file is missing or of another shape.
-        """
-        arrays: dict[str, Any] = {}
-        for name, (kind, shape) in _shapes(header).items():
-            try:
-                arrays[name] = np.load(place / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise UserError(f"expected embeddings in '{place}', found {error}; remove that folder") from error
-            if arrays[name].shape != shape or arrays[name].dtype != kind:
-                raise UserError(
-                    f"expected {np.dtype(kind)} {shape} in '{place / name}.npy', found {arrays[name].dtype} "
-                    f"{arrays[name].shape}; remove that folder"
-                )
-        return cls(arrays["units"], arrays.get("norms"), arrays["done"])
-
-    def flush(self) -> None:
-        """Bring files up to date; what says that an image is done comes last."""
-        for array in (self.units, self.norms, self.done):
-            if isinstance(array, np.memmap):
-                array.flush()
 
 
 def _header_of(work: _Work, depends: str, flip: bool) -> dict[str, Any]:
@@ -201,49 +151,21 @@ def _pixels(work: _Work) -> str:
     return digest.hexdigest()
 
 
-def _key_of(header: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _shapes(header: dict[str, Any]) -> dict[str, tuple[type, tuple[int, ...]]]:
-    images, views, dim = header["images"], header["views"], header["dim"]
-    shapes: dict[str, tuple[type, tuple[int, ...]]] = {"units": (np.float32, (images, views, dim))}
-    shapes |= {"norms": (np.float32, (images, views))} if header["norms"] else {}
-    return shapes | {"done": (np.uint8, (images,))}
-
-
-def _filled(place: Path, header: dict[str, Any], work: _Work) -> _Kept:
+def _filled(place: Path, header: dict[str, Any], work: _Work) -> Kept:
     """Open a finished folder as it is; make or go on with any other, alone."""
-    if _is_made(place, header):
-        kept = _Kept.in_folder(place, header, "r")
+    if is_made(place, header):
+        kept = Kept.in_folder(place, header, "r")
         if kept.done.all():
             return kept
     with locked(place / LOCK):
-        if not _is_made(place, header):
-            _make(place, header)
-        kept = _Kept.in_folder(place, header, "r+")
+        if not is_made(place, header):
+            make(place, header)
+        kept = Kept.in_folder(place, header, "r+")
         _fill(kept, work)
-    return _Kept.in_folder(place, header, "r")
+    return Kept.in_folder(place, header, "r")
 
 
-def _is_made(place: Path, header: dict[str, Any]) -> bool:
-    found = None
-    with suppress(OSError, ValueError, RecursionError):  # no header, or a broken one, is made anew
-        found = json.loads((place / HEADER).read_text(encoding="utf-8"))
-    return bool(found == header)
-
-
-def _make(place: Path, header: dict[str, Any]) -> None:
-    needed = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for kind, shape in _shapes(header).values())
-    if needed > (free := shutil.disk_usage(place).free):
-        raise UserError(f"expected {needed / 1e9:.1f} GB of room in '{place}', found {free / 1e9:.1f} GB")
-    for name, (kind, shape) in _shapes(header).items():
-        np.lib.format.open_memmap(place / f"{name}.npy", mode="w+", dtype=kind, shape=shape).flush()
-    # Last, so that a folder with a header is a whole one.
-    write_atomically(place / HEADER, json.dumps(header, indent=1).encode())
-
-
-def _fill(kept: _Kept, work: _Work) -> None:
+def _fill(kept: Kept, work: _Work) -> None:
     todo = np.flatnonzero(kept.done == 0)
     done = len(kept.done) - len(todo)
     try:

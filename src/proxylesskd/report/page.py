@@ -35,22 +35,21 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def write_comparison(folder: Path, models: Mapping[str, Path]) -> Path:
-    """Write ``comparison.json`` and the page that sets several evaluated models side by side.
+def name_models(folder: Path, models: Mapping[str, Path]) -> None:
+    """Write ``comparison.json``, by which the page of a folder sets several evaluated models side by side.
 
     Args:
         folder: of the page; created if need be.
         models: folders with ``evaluation.json`` by the name to show, in the order to show them.
 
     Raises:
-        UserError: no models are given, a folder does not exist, or a file is malformed.
+        UserError: no models are given.
     """
     if not models:
         raise UserError("expected at least one model to compare, found none; give names and folders")
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: os.path.relpath(where, folder) for name, where in models.items()}
     (folder / "comparison.json").write_text(json.dumps(paths, indent=1, ensure_ascii=False), encoding="utf-8")
-    return write_report(folder)
 
 
 def render(run: Run) -> str:
