@@ -28,6 +28,7 @@ MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 WORD = struct.Struct("<II")
 HEADER = struct.Struct("<IfQQ")
+WHOLE = struct.Struct("<IIIfQQ")  # both in one
 LENGTH_BITS = 29
 MAX_LENGTH = (1 << LENGTH_BITS) - 1
 MAX_LABELS = 1024
@@ -118,6 +119,20 @@ class RecordFile:
 
     def record(self, offset: int) -> Record:
         """Return labels and image of the record at ``offset``."""
+        return self._usual(offset) or self._any(offset)
+
+    def _usual(self, offset: int) -> Record | None:
+        """Return a whole record with one label that one call of the system brings; None where it is another."""
+        read = os.pread(self.descriptor, AT_ONCE, offset) if 0 <= offset < self.size else b""
+        if len(read) < WHOLE.size:
+            return None
+        magic, length, labels, label, _, _ = WHOLE.unpack_from(read)  # of a part, the length is above all others
+        end = WORD.size + length
+        if magic != MAGIC or labels or not WHOLE.size <= end <= len(read):
+            return None
+        return Record((label,), read[WHOLE.size : end])
+
+    def _any(self, offset: int) -> Record:
         data = self.payload(offset)
         if len(data) < HEADER.size:
             raise self.damaged(offset, f"{len(data)} bytes, too few for its header")

@@ -180,10 +180,10 @@ class RecordSource:
         Raises:
             CorruptImageError: the record is damaged, or its label is not the one its identity record gives it.
         """
-        offset, label = int(self._offsets[index]), int(self.labels[index])
+        offset, label = self._offsets.item(index), self.labels.item(index)
         record = self._file.record(offset)
-        if record.labels[0] != self._numbers[label]:
-            raise self._file.damaged(offset, f"label {record.labels[0]} instead of {self._numbers[label]}")
+        if record.labels[0] != self._numbers.item(label):
+            raise self._file.damaged(offset, f"label {record.labels[0]} instead of {self._numbers.item(label)}")
         return record.image, label
 
     def name(self, index: int) -> str:
