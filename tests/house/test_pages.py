@@ -73,3 +73,11 @@ def test_nobody_is_invented() -> None:
     text = (ROOT / "SECURITY.md").read_text()
     assert "@" not in text
     assert "private advisory" in text
+
+
+def test_extras_that_pages_name_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))]
+    named = [name for text in texts for name in re.findall(r"\bextras? `(\w+)`", text)]
+    assert named
+    assert set(named) <= set(extras)
