@@ -25,7 +25,7 @@ from proxylesskd.classifier.stored_rows import (
     whole,
 )
 from proxylesskd.errors import UserError
-from proxylesskd.losses.rows import Bfloat16Rows, Int8Rows, Rows
+from proxylesskd.losses.rows import CompactRows, Rows, in_bytes
 
 COUNT, DIM = 19, 24
 NAMES = [f"n{row}" for row in range(COUNT)]
@@ -45,9 +45,9 @@ def by_hand(rows: Rows) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     found = np.empty((COUNT, DIM))
     for i in range(COUNT):
         for j in range(DIM):
-            if isinstance(rows, Int8Rows):
-                found[i, j] = (int(rows.codes[i, j]) + int(rows.fine[i, j]) / 254) * float(rows.scales[i])
-            elif isinstance(rows, Bfloat16Rows):
+            if in_bytes(rows):
+                found[i, j] = (int(rows.codes[i, j]) + int(rows.fine[i, j]) / 254) * float(rows.steps[i])
+            elif isinstance(rows, CompactRows):
                 found[i, j] = float(rows.codes[i, j]) + int(rows.fine[i, j]) * float(rows.steps[i])
             else:
                 found[i, j] = float(rows[i, j])
@@ -98,9 +98,9 @@ def test_only_unit_rows_that_are_finite_pass() -> None:
 @pytest.mark.parametrize("spoil", [lambda s: s * 2, lambda s: s * 0, lambda s: s * float("nan"), lambda s: s * -1e30])
 def test_compact_rows_of_another_length_are_refused(spoil: Callable[[torch.Tensor], torch.Tensor]) -> None:
     rows = stored_as(drawn(), "int8")
-    assert isinstance(rows, Int8Rows)
+    assert isinstance(rows, CompactRows)
     with pytest.raises(UserError, match="finite rows of length 1"):
-        check_rows(Int8Rows(rows.codes, spoil(rows.scales), rows.fine), NAMES)
+        check_rows(CompactRows(rows.codes, rows.fine, spoil(rows.steps)), NAMES)
 
 
 def test_normalising_keeps_every_bit_of_rows_that_are_unit() -> None:
@@ -124,8 +124,8 @@ def test_rows_that_memory_does_not_hold_are_an_error_and_not_the_end(monkeypatch
     "wrong",
     [
         {"rows": torch.zeros(3)},
-        {"codes": torch.zeros(3, 4), "scales": torch.zeros(3), "fine": torch.zeros(3, 4, dtype=torch.int8)},
-        {n: t[:2] if n == "scales" else t for n, t in parts(stored_as(drawn(), "int8")).items()},
+        {"codes": torch.zeros(3, 4), "steps": torch.zeros(3), "fine": torch.zeros(3, 4, dtype=torch.int8)},
+        {n: t[:2] if n == "steps" else t for n, t in parts(stored_as(drawn(), "int8")).items()},
         {n: t.int() if n == "fine" else t for n, t in parts(stored_as(drawn(), "bfloat16")).items()},
     ],
 )

@@ -52,7 +52,7 @@ def stored(rows: Tensor, how: str, folder: Path) -> tuple[Rows, np.ndarray]:
     """Rows in some storage, and what a pass over them sees."""
     if how == "int8":
         bytes_ = quantise(rows)
-        return bytes_, bytes_.codes.numpy() * bytes_.scales.numpy()[:, None]
+        return bytes_, bytes_.codes.numpy() * bytes_.steps.numpy()[:, None]
     if how == "mapped":
         np.save(folder / "w.npy", rows.numpy())
         return torch.from_numpy(np.load(folder / "w.npy", mmap_mode="c")), rows.numpy()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from proxylesskd.errors import UserError
-from proxylesskd.losses.rows import Bfloat16Rows, Int8Rows, Rows, block, gather, quantise, split
+from proxylesskd.losses.rows import CompactRows, Rows, block, gather, quantise, split
 
 STORES = [lambda rows: rows, quantise, split]
 
@@ -18,7 +18,7 @@ def unit_rows(count: int = 50, dim: int = 24) -> Tensor:
 def test_a_byte_is_the_nearest_of_255_steps_of_its_row() -> None:
     rows = unit_rows(6, 9)
     stored = quantise(rows)
-    for row, codes, scale in zip(rows.numpy(), stored.codes.numpy(), stored.scales.numpy(), strict=True):
+    for row, codes, scale in zip(rows.numpy(), stored.codes.numpy(), stored.steps.numpy(), strict=True):
         assert scale == pytest.approx(np.abs(row).max() / 127)
         np.testing.assert_array_equal(codes, np.round(row / scale))
 
@@ -60,7 +60,7 @@ def test_rows_of_the_right_dtype_are_not_copied() -> None:
 
 @pytest.mark.parametrize("store", [quantise, split])
 def test_stored_rows_look_like_a_tensor(store: object) -> None:
-    stored: Int8Rows | Bfloat16Rows = store(unit_rows())  # type: ignore[operator]
+    stored: CompactRows = store(unit_rows())  # type: ignore[operator]
     assert stored.shape == (50, 24)
     assert len(stored) == 50
     assert stored.dtype == stored.codes.dtype

@@ -65,7 +65,7 @@ def test_prototypes_are_found_block_by_block_in_any_storage(monkeypatch: pytest.
     assert torch.equal(nearest_prototypes(teacher, rows, LABELS, 4), expected)
     assert not (expected == LABELS[:, None]).any()
     stored = quantise(rows)
-    rounded = (stored.codes * stored.scales[:, None]).double()
+    rounded = (stored.codes * stored.steps[:, None]).double()
     expected = nearest_prototypes(teacher, rounded, LABELS, 4)
     assert torch.equal(nearest_prototypes(teacher, stored, LABELS, 4), expected)
 

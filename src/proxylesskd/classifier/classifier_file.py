@@ -14,7 +14,7 @@ from proxylesskd.classifier.names import Names, names_from
 from proxylesskd.classifier.stored_rows import BLOCK, blocks, joined, layout_of, parts, store_of, stored_as, unit
 from proxylesskd.classifier.tensor_file import TensorWriter, map_tensors
 from proxylesskd.errors import UserError
-from proxylesskd.losses.rows import Rows, part
+from proxylesskd.losses.rows import Rows
 
 _FORMAT = "proxylesskd-classifier-2"  # 1 had the names as a list in JSON
 
@@ -56,7 +56,7 @@ def write_classifier(
     metadata = {"format": _FORMAT, "provenance": json.dumps(dict(provenance))}
     with TensorWriter(path, layout, metadata) as file:
         for start in range(0, rows.shape[0], BLOCK):
-            for name, piece in parts(converted(part(rows, start, start + BLOCK), store)).items():
+            for name, piece in parts(converted(rows[start : start + BLOCK], store)).items():
                 file.put(name, start, piece)
         for name, tensor in beside.items():
             file.put(name, 0, tensor)

@@ -8,7 +8,7 @@ from proxylesskd.classifier.classifier import InheritedClassifier
 from proxylesskd.classifier.stored_rows import joined, parts
 from proxylesskd.errors import UserError
 from proxylesskd.losses.engines.sharded import shard
-from proxylesskd.losses.rows import Rows, part
+from proxylesskd.losses.rows import Rows
 
 
 class ClassifierShard(nn.Module):
@@ -30,7 +30,7 @@ class ClassifierShard(nn.Module):
         super().__init__()
         if world > len(classifier.identities):
             raise UserError(f"expected at least one row a process, found {len(classifier.identities)} for {world}")
-        rows = part(classifier.stored, *shard(len(classifier.identities), rank, world))
+        rows = classifier.stored[slice(*shard(len(classifier.identities), rank, world))]
         self.fingerprint = classifier.fingerprint
         self.expect = classifier.expect
         self._parts = tuple(parts(rows))

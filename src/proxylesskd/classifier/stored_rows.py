@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from proxylesskd.errors import UserError, nearest
-from proxylesskd.losses.rows import Bfloat16Rows, Int8Rows, Rows, block, gather, part, quantise, split
+from proxylesskd.losses.rows import CompactRows, Rows, block, gather, in_bytes, quantise, split
 from proxylesskd.machine import GIB, available_memory
 
 STORES = ("float32", "bfloat16", "int8")
@@ -17,11 +17,10 @@ STORES = ("float32", "bfloat16", "int8")
 MAPPED_FROM = 256 << 20
 BLOCK = 8192  # rows that are looked at together: 16 MiB of float32 at D = 512
 
-_KINDS: dict[str, type[Int8Rows] | type[Bfloat16Rows]] = {"bfloat16": Bfloat16Rows, "int8": Int8Rows}
 _TYPES = {
     "float32": {"rows": torch.float32},
     "bfloat16": {"codes": torch.bfloat16, "fine": torch.int8, "steps": torch.float32},
-    "int8": {"codes": torch.int8, "scales": torch.float32, "fine": torch.int8},
+    "int8": {"codes": torch.int8, "fine": torch.int8, "steps": torch.float32},
 }
 
 
@@ -38,7 +37,9 @@ def require_store(store: str) -> str:
 
 def store_of(rows: Rows) -> str:
     """Return how rows are stored, one of :data:`STORES`."""
-    return next((name for name, kind in _KINDS.items() if isinstance(rows, kind)), "float32")
+    if isinstance(rows, Tensor):
+        return "float32"
+    return "int8" if in_bytes(rows) else "bfloat16"
 
 
 def stored_as(rows: Tensor, store: str) -> Rows:
@@ -64,15 +65,16 @@ def joined(tensors: Mapping[str, Tensor]) -> Rows | None:
     for store, types in _TYPES.items():
         if types.keys() <= tensors.keys():
             found = {name: tensors[name] for name in types}
+            store = "int8" if store != "float32" and in_bytes(found["codes"]) else store
             _require_fitting(found, store)
-            return found["rows"] if store == "float32" else _KINDS[store](**found)
+            return found["rows"] if store == "float32" else CompactRows(**found)
     return None
 
 
 def layout_of(store: str, count: int, dim: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Return type and shape of the tensors that ``count`` rows of length ``dim`` consist of."""
     types = _TYPES[require_store(store)]
-    return {name: (t, (count,) if name in ("scales", "steps") else (count, dim)) for name, t in types.items()}
+    return {name: (t, (count,) if name == "steps" else (count, dim)) for name, t in types.items()}
 
 
 def size_of(store: str, count: int, dim: int) -> int:
@@ -88,13 +90,13 @@ def bytes_of(rows: Rows) -> int:
 def in_memory(rows: Rows) -> Rows:
     """Return a copy that no file backs."""
     copied = {name: tensor.clone() for name, tensor in parts(rows).items()}
-    return copied["rows"] if isinstance(rows, Tensor) else type(rows)(**copied)
+    return copied["rows"] if isinstance(rows, Tensor) else CompactRows(**copied)
 
 
 def blocks(rows: Rows) -> Iterator[tuple[int, Tensor]]:
     """Yield the first row's number and ``[n, D] float32`` rows, as exact as they are stored, block by block."""
     for start in range(0, rows.shape[0], BLOCK):
-        yield start, gather(part(rows, start, start + BLOCK), slice(None), torch.float32)
+        yield start, gather(rows[start : start + BLOCK], slice(None), torch.float32)
 
 
 def whole(rows: Rows) -> Tensor:

@@ -13,7 +13,7 @@ from proxylesskd.losses.engines.automatic import automatic
 from proxylesskd.losses.engines.chunked import CHUNK
 from proxylesskd.losses.frozen_softmax import margin_softmax
 from proxylesskd.losses.margin import Margin
-from proxylesskd.losses.rows import Rows, part
+from proxylesskd.losses.rows import Rows
 from proxylesskd.recipe_method import ENGINES
 
 IN_PLACE = 2 * CHUNK  # rows that stand for all in the probed training: the buffers have their full size
@@ -109,7 +109,7 @@ def pass_seconds(rows: Rows, seen: int, batch: int, engine: str, margin: Margin,
     for number in range(windows + repeats):
         start = number % windows * seen
         begun = _now(rows.device)
-        some = part(rows, start, start + seen)
+        some = rows[start : start + seen]
         losses, _ = margin_softmax(embeddings, some, labels, margin=margin, scale=64.0, engine=alone)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         found.append(_now(rows.device) - begun)

@@ -37,7 +37,7 @@ from proxylesskd.estimation.head import (
     seen_rows,
 )
 from proxylesskd.estimation.look import smaller_batch
-from proxylesskd.losses.rows import Rows, part
+from proxylesskd.losses.rows import Rows
 from proxylesskd.machine import own_memory
 from proxylesskd.processes import leave
 from proxylesskd.recipe import Recipe, build_recipe
@@ -89,7 +89,7 @@ def probe(asked: Asked) -> Probed:
         if smaller:
             return Probed(smaller=smaller)
     trained, loaded = trained_bytes(student), _AHEAD * asked.batch * 3 * 112 * 112
-    few = part(material.rows, 0, rows_in_place(engine, asked.share, asked.count))
+    few = material.rows[: rows_in_place(engine, asked.share, asked.count)]
     seconds = _train(asked, recipe, student, few, engine, material)
     end = own_memory()
     on_gpu = asked.device == "cuda"
@@ -181,7 +181,7 @@ def _seconds_of_row(asked: Asked, recipe: Recipe, rows: Rows, engine: str) -> fl
     """Return the seconds that one row costs in the pass over all of them."""
     batch = _seen(asked, recipe, engine)[0]
     seen = rows_to_time(engine, batch, rows.shape[0])
-    some = part(rows, 0, min(rows.shape[0], 6 * seen)).to(asked.device)
+    some = rows[: 6 * seen].to(asked.device)
     return pass_seconds(some, seen, batch, engine, margin_of(recipe)) / seen
 
 

@@ -43,7 +43,7 @@ def margin_softmax(
 
     Args:
         embeddings: ``[B, D]`` floating point, any length.
-        rows: ``[C, D]`` unit rows: float32, half precision or :class:`~proxylesskd.losses.rows.Int8Rows`.
+        rows: ``[C, D]`` unit rows: float32, half precision or :class:`~proxylesskd.losses.rows.CompactRows`.
         labels: ``[B] int64`` in [0, C).
         margin: applied to the cosine with the own row.
         scale: ``s``, the inverse temperature of the softmax, > 0.

@@ -8,6 +8,7 @@ together; it is therefore gathered as exactly as it is stored, see :func:`gather
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -18,64 +19,17 @@ _FINE = 254  # a residual lies within half a step: 127 of these on either side
 
 
 @dataclass(frozen=True)
-class Int8Rows:
-    """Rows in one byte a number for the pass over all, and a second byte that is read for the few own rows alone.
+class CompactRows:
+    """Rows as codes for the pass over all, and what rounding left, which is read for the few own rows alone.
 
-    Row ``i`` is ``codes[i] * scales[i]``; with the residual, ``(codes[i] + fine[i] / 254) * scales[i]``, which is
-    exact to about 16 bits.
-
-    Attributes:
-        codes: ``[C, D] int8``.
-        scales: ``[C] float32``, the largest magnitude of each row / 127.
-        fine: ``[C, D] int8``, what rounding to ``codes`` left, in 254ths of a step.
-    """
-
-    codes: Tensor
-    scales: Tensor
-    fine: Tensor
-
-    @property
-    def shape(self) -> torch.Size:
-        """``[C, D]``."""
-        return self.codes.shape
-
-    @property
-    def device(self) -> torch.device:
-        """Where the rows lie."""
-        return self.codes.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """``torch.int8``."""
-        return self.codes.dtype
-
-    @property
-    def requires_grad(self) -> bool:
-        """False: bytes are never trained."""
-        return False
-
-    def __len__(self) -> int:
-        return self.codes.shape[0]
-
-    def to(self, device: torch.device | str) -> Int8Rows:
-        """Return the rows on another device."""
-        return Int8Rows(self.codes.to(device), self.scales.to(device), self.fine.to(device))
-
-    def detach(self) -> Int8Rows:
-        """Return the rows: there is nothing to detach them from."""
-        return self
-
-
-@dataclass(frozen=True)
-class Bfloat16Rows:
-    """Rows in bfloat16 for the pass over all, and what rounding left, read for the few own rows alone.
-
-    Row ``i`` is ``codes[i]``; with the residual, ``codes[i] + fine[i] * steps[i]``, which is exact to about 16 bits.
+    With both a row is exact to about 16 bits: of bytes, row ``i`` is ``(codes[i] + fine[i] / 254) * steps[i]``; of
+    bfloat16, ``codes[i] + fine[i] * steps[i]``.
 
     Attributes:
-        codes: ``[C, D] bfloat16``.
-        fine: ``[C, D] int8``, the residual in steps.
-        steps: ``[C] float32``, the largest residual of each row / 127.
+        codes: ``[C, D] int8`` or ``bfloat16``.
+        fine: ``[C, D] int8``, the residual.
+        steps: ``[C] float32``: of bytes, the largest magnitude of each row / 127; of bfloat16, its largest residual /
+            127.
     """
 
     codes: Tensor
@@ -94,7 +48,7 @@ class Bfloat16Rows:
 
     @property
     def dtype(self) -> torch.dtype:
-        """``torch.bfloat16``."""
+        """``torch.int8`` or ``torch.bfloat16``."""
         return self.codes.dtype
 
     @property
@@ -105,19 +59,32 @@ class Bfloat16Rows:
     def __len__(self) -> int:
         return self.codes.shape[0]
 
-    def to(self, device: torch.device | str) -> Bfloat16Rows:
-        """Return the rows on another device."""
-        return Bfloat16Rows(self.codes.to(device), self.fine.to(device), self.steps.to(device))
+    def __getitem__(self, where: slice) -> CompactRows:
+        return CompactRows(self.codes[where], self.fine[where], self.steps[where])
 
-    def detach(self) -> Bfloat16Rows:
+    def to(self, device: torch.device | str) -> CompactRows:
+        """Return the rows on another device."""
+        return CompactRows(self.codes.to(device), self.fine.to(device), self.steps.to(device))
+
+    def detach(self) -> CompactRows:
         """Return the rows: there is nothing to detach them from."""
         return self
 
 
-Rows = Tensor | Int8Rows | Bfloat16Rows
+Rows = Tensor | CompactRows
 
 
-def split(rows: Tensor) -> Bfloat16Rows:
+def in_bytes(rows: Rows) -> TypeGuard[CompactRows]:
+    """Say whether the codes are bytes, which mean nothing without their steps."""
+    return rows.dtype == torch.int8
+
+
+def codes_of(rows: Rows) -> Tensor:
+    """Return ``[C, D]``, what the pass over all reads, as it is stored."""
+    return rows if isinstance(rows, Tensor) else rows.codes
+
+
+def split(rows: Tensor) -> CompactRows:
     """Store rows in bfloat16 and a residual: three bytes a number, of which a pass over all rows reads two.
 
     Args:
@@ -130,10 +97,10 @@ def split(rows: Tensor) -> Bfloat16Rows:
     codes = rows.to(torch.bfloat16)
     left = rows - codes.float()
     steps = _steps(left)
-    return Bfloat16Rows(codes, (left / steps[:, None]).round_().clamp_(-127, 127).to(torch.int8), steps)
+    return CompactRows(codes, (left / steps[:, None]).round_().clamp_(-127, 127).to(torch.int8), steps)
 
 
-def quantise(rows: Tensor) -> Int8Rows:
+def quantise(rows: Tensor) -> CompactRows:
     """Store rows in a byte and a residual: two bytes a number, of which a pass over all rows reads one.
 
     Args:
@@ -143,11 +110,11 @@ def quantise(rows: Tensor) -> Int8Rows:
         UserError: they are not ``[C, D]`` floating point.
     """
     rows = _checked(rows)
-    scales = _steps(rows)
-    steps = rows / scales[:, None]
-    codes = steps.round().clamp_(-127, 127)
-    fine = ((steps - codes) * _FINE).round_().clamp_(-127, 127)
-    return Int8Rows(codes.to(torch.int8), scales, fine.to(torch.int8))
+    steps = _steps(rows)
+    exact = rows / steps[:, None]
+    codes = exact.round().clamp_(-127, 127)
+    fine = ((exact - codes) * _FINE).round_().clamp_(-127, 127)
+    return CompactRows(codes.to(torch.int8), fine.to(torch.int8), steps)
 
 
 def block(rows: Rows, start: int, stop: int, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
@@ -160,21 +127,9 @@ def block(rows: Rows, start: int, stop: int, dtype: torch.dtype, out: Tensor | N
         dtype: float32 or float64.
         out: ``[>= c, D]`` of that dtype, where a converted block may be put; rows of that dtype are not copied.
     """
-    if isinstance(rows, Int8Rows):
-        part = _converted(rows.codes[start:stop], dtype, out)
-        return part.mul_(rows.scales[start:stop, None])
-    part = rows.codes[start:stop] if isinstance(rows, Bfloat16Rows) else rows[start:stop]
-    return part if part.dtype == dtype else _converted(part, dtype, out)
-
-
-def part(rows: Rows, start: int, stop: int) -> Rows:
-    """Return rows ``start … stop - 1`` as they are stored, without a copy."""
-    here = slice(start, stop)
-    if isinstance(rows, Int8Rows):
-        return Int8Rows(rows.codes[here], rows.scales[here], rows.fine[here])
-    if isinstance(rows, Bfloat16Rows):
-        return Bfloat16Rows(rows.codes[here], rows.fine[here], rows.steps[here])
-    return rows[here]
+    part = codes_of(rows)[start:stop]
+    part = part if part.dtype == dtype else _converted(part, dtype, out)
+    return part.mul_(rows.steps[start:stop, None]) if in_bytes(rows) else part
 
 
 def gather(rows: Rows, indices: Tensor | slice, dtype: torch.dtype) -> Tensor:
@@ -185,12 +140,11 @@ def gather(rows: Rows, indices: Tensor | slice, dtype: torch.dtype) -> Tensor:
         indices: ``[n] int64`` in [0, C), or a slice of them.
         dtype: float32 or float64.
     """
-    if isinstance(rows, Int8Rows):
-        steps = rows.codes[indices].to(dtype) + rows.fine[indices].to(dtype) / _FINE
-        return steps * rows.scales[indices, None].to(dtype)
-    if isinstance(rows, Bfloat16Rows):
-        return rows.codes[indices].to(dtype) + rows.fine[indices].to(dtype) * rows.steps[indices, None].to(dtype)
-    return rows[indices].to(dtype)
+    codes = codes_of(rows)[indices].to(dtype)
+    if isinstance(rows, Tensor):
+        return codes
+    fine, steps = rows.fine[indices].to(dtype), rows.steps[indices, None].to(dtype)
+    return (codes + fine / _FINE) * steps if in_bytes(rows) else codes + fine * steps
 
 
 def _checked(rows: Tensor) -> Tensor:

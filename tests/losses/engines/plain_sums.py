@@ -8,13 +8,13 @@ import numpy as np
 from torch import Tensor
 
 from proxylesskd.losses.engines.engine import Bend
-from proxylesskd.losses.rows import Int8Rows, Rows
+from proxylesskd.losses.rows import Rows, in_bytes
 
 
 def as_multiplied(rows: Rows) -> Tensor:
     """The rows that the tensor cores see, in float64: int8 codes with their scales, all others in bfloat16."""
-    if isinstance(rows, Int8Rows):
-        return rows.codes.double() * rows.scales.double()[:, None]
+    if in_bytes(rows):
+        return rows.codes.double() * rows.steps.double()[:, None]
     return (rows if isinstance(rows, Tensor) else rows.codes).bfloat16().double()
 
 

@@ -105,7 +105,7 @@ def stored(rows: Tensor, how: str) -> tuple[Rows, Tensor]:
     """Rows in some storage and what negatives then are."""
     if how == "int8":
         bytes_ = quantise(rows)
-        return bytes_, bytes_.codes.double() * bytes_.scales[:, None].double()
+        return bytes_, bytes_.codes.double() * bytes_.steps[:, None].double()
     half = rows.bfloat16()
     return (split(rows) if how == "split" else half), half.double()
 

@@ -25,7 +25,7 @@ from proxylesskd.errors import UserError
 from proxylesskd.losses.engines.chunked import Chunked, Masked, sums
 from proxylesskd.losses.engines.engine import Bend, Engine, Sums, frozen_lse
 from proxylesskd.losses.nearest_rows import DUPLICATE, NearestRows
-from proxylesskd.losses.rows import Bfloat16Rows, Int8Rows, Rows, gather
+from proxylesskd.losses.rows import CompactRows, Rows, codes_of, gather, in_bytes
 
 PIECE = 8192  # rows gathered at a time: [8192, 512] float32 is 16 MiB
 
@@ -209,11 +209,8 @@ def _sums_of(unit: Tensor, rows: Rows, chosen: Tensor, masked: Masked, scale: fl
 def _take(rows: Rows, chosen: Tensor) -> Rows:
     """Return ``[n, D]`` rows as they are stored; sorted numbers read a memory-mapped file in its order."""
     # Residuals are for own rows, and those are not negatives: nothing reads them here.
-    if isinstance(rows, Bfloat16Rows):
-        return rows.codes.index_select(0, chosen)
-    if isinstance(rows, Int8Rows):
-        return Int8Rows(rows.codes.index_select(0, chosen), rows.scales.index_select(0, chosen), rows.fine[:0])
-    return rows.index_select(0, chosen)
+    codes = codes_of(rows).index_select(0, chosen)
+    return CompactRows(codes, rows.fine[:0], rows.steps.index_select(0, chosen)) if in_bytes(rows) else codes
 
 
 def _join(first: Sums, second: Sums, weight: float) -> Sums:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from proxylesskd.losses.engines.engine import Bend, Sums, frozen_lse
-from proxylesskd.losses.engines.triton import Triton, stored, sums
-from proxylesskd.losses.rows import Rows
+from proxylesskd.losses.engines.triton import Triton, sums
+from proxylesskd.losses.rows import Rows, codes_of
 
 _KEPT = 2  # recordings: of the ordinary batch, and of an epoch's last and smaller one
 
@@ -50,7 +50,7 @@ class Recorded:
         return self._plain.mean_row(rows, dtype)
 
     def _recording(self, unit: Tensor, rows: Rows, labels: Tensor, scale: float, bend: Bend | None) -> _Recording:
-        kept = stored(rows)
+        kept = codes_of(rows)
         key = (unit.shape, unit.dtype, unit.device, kept.data_ptr(), kept.shape, kept.dtype, scale, bend is None)
         if key not in self._recordings:
             recording = _Recording(unit, rows, labels, scale, bend)

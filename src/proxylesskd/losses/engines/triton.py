@@ -31,7 +31,7 @@ from proxylesskd.errors import UserError
 from proxylesskd.losses.engines.chunked import total_row
 from proxylesskd.losses.engines.engine import Bend, Sums, frozen_lse, may_overflow, require_frozen
 from proxylesskd.losses.engines.triton_plan import Plan, Tile, plan_for
-from proxylesskd.losses.rows import Bfloat16Rows, Int8Rows, Rows, gather
+from proxylesskd.losses.rows import Rows, codes_of, gather, in_bytes
 
 # Logits lie in [-s, s]. With a shift of s + ln C - 80 the largest possible sum is e^80; the smallest possible largest
 # term, e^(80 - 2s - ln C), must not fall below e^-80.
@@ -132,7 +132,7 @@ class _Pass:
         plan = plan_for(batch, rows.shape[0], dim, *_machine(device))
         new = torch.empty(0, device=device)  # float32
         tiles = plan.chunk // plan.cosines.columns
-        convert = not _usable(stored(rows))
+        convert = not _usable(codes_of(rows))
         return cls(
             kernels=_kernels(),
             plan=plan,
@@ -173,12 +173,12 @@ class _Pass:
 
     def _chunk(self, start: int) -> Tensor:
         """Return ``[c, D]`` rows as the kernels load them."""
-        part = stored(self.rows)[start : start + self.plan.chunk]
+        part = codes_of(self.rows)[start : start + self.plan.chunk]
         return part if self.converted is None else self.converted[: len(part)].copy_(part)
 
     def _exponentials(self, start: int, part: Tensor, *, peaks: bool) -> None:
         tile, (batch, dim), unused = self.plan.cosines, self.rounded.shape, self.shift
-        scales = self.rows.scales[start:] if isinstance(self.rows, Int8Rows) else unused
+        scales = self.rows.steps[start:] if in_bytes(self.rows) else unused
         bend = self.bend or Bend(unused, unused)
         programs = _cdiv(batch, tile.samples) * len(self.totals)
         self.kernels.exponentials[(programs,)](
@@ -186,7 +186,7 @@ class _Pass:
             self.exps, self.totals, self.bests, batch, len(part), start, self.scale,
             dim=dim, width=self.plan.chunk,
             block_samples=tile.samples, block_rows=tile.columns, block_depth=tile.depth,
-            operand=self._operand(), scaled=isinstance(self.rows, Int8Rows), bent=self.bend is not None, peaks=peaks,
+            operand=self._operand(), scaled=in_bytes(self.rows), bent=self.bend is not None, peaks=peaks,
             **_launch(tile),
         )  # fmt: skip
 
@@ -211,11 +211,6 @@ def _launch(tile: Tile) -> dict[str, int]:
 
 def _cdiv(total: int, size: int) -> int:
     return -(-total // size)
-
-
-def stored(rows: Rows) -> Tensor:
-    """Return ``[C, D]``, what negatives meet, as it is stored."""
-    return rows.codes if isinstance(rows, Int8Rows | Bfloat16Rows) else rows
 
 
 def _usable(kept: Tensor) -> bool:
