@@ -114,6 +114,8 @@ def test_a_curriculum_below_zero_bends_as_zero() -> None:
         lambda: AdaFace(4.0),
         lambda: AdaFace(momentum=0.0),
         lambda: CurricularFace(-0.1),
+        lambda: CurricularFace(math.pi),
+        lambda: CurricularFace(momentum=1.1),
         lambda: MagFace(0.8, 0.4),
         lambda: MagFace(a_low=0.0),
     ],

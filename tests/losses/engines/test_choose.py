@@ -16,6 +16,9 @@ def test_engines_by_name() -> None:
     assert isinstance(engine_for("auto", unit, few), Reference)
     assert isinstance(engine_for("auto", unit, many), Chunked)
     assert type(engine_for("triton", unit, few)).__name__ == "Triton"
+    # logits are counted, B times C: 4 times as many numbers in an embedding are not more of them
+    assert isinstance(engine_for("auto", torch.zeros(1, 4), torch.zeros(1 << 18, 4)), Reference)
+    assert isinstance(engine_for("auto", torch.zeros(2, 1), torch.zeros(1 << 18, 1)), Chunked)
 
 
 def test_an_unknown_name_is_named() -> None:
