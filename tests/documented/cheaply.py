@@ -41,7 +41,8 @@ def cheaper(arguments: Sequence[str]) -> list[str]:
         if option in rest:
             place = rest.index(option) + 1
             rest[place] = str(min(int(rest[place]), most))
-    return [*verb, *SMALL.get(" ".join(verb), ()), *rest]
+    recipe, rest = ([], rest) if not rest or not rest[0].endswith(".toml") else (rest[:1], rest[1:])
+    return [*verb, *recipe, *SMALL.get(" ".join(verb), ()), *rest]
 
 
 def _forget(arguments: Sequence[str]) -> None:
