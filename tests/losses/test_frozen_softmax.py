@@ -85,6 +85,7 @@ def test_rows_get_no_gradient_and_trained_rows_do() -> None:
         ({"rows": torch.zeros(5, 3)}, r"one dimension D.*dim=3"),
         ({"labels": torch.tensor([0, 1])}, "labels"),
         ({"labels": torch.tensor([0, 9, 1])}, r"labels in \[0, 5\), found 0 to 9"),
+        ({"labels": torch.tensor([0, 5, 1])}, "found 0 to 5"),
         ({"labels": torch.tensor([0, -1, 1])}, "found -1 to 1"),
         ({"scale": 0.0}, "positive scale"),
         ({"engine": "chunkd"}, "did you mean 'chunked'"),

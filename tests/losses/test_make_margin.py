@@ -15,6 +15,8 @@ def test_margins_by_name() -> None:
     assert make_margin("none", 0.3)(torch.tensor([0.7]), torch.ones(1)).target.item() == pytest.approx(0.7)
     assert make_margin("combined", 0.3, m1=1.5, m3=0.2) == Combined(1.5, 0.3, 0.2)
     assert make_margin("magface", 0.4, m_high=0.9, penalty=20.0) == MagFace(0.4, 0.9, penalty=20.0)
+    assert make_margin("magface", 0.4) == MagFace(0.4)
+    assert make_margin("combined", 0.3) == Combined(1.0, 0.3, 0.0)
     adaface, curricular = make_margin("adaface", 0.4, concentration=0.5), make_margin("curricularface", 0.45)
     assert isinstance(adaface, AdaFace)
     assert (adaface.margin, adaface.concentration) == (0.4, 0.5)

@@ -100,6 +100,7 @@ def test_margins_of_margin_distillation() -> None:
     [
         (lambda: ArcFace(math.pi), "radians"),
         (lambda: CosFace(-0.1), "CosFace margin"),
+        (lambda: CosFace(2.0), "CosFace margin"),
         (lambda: Combined(m1=0.5), "m1 >= 1"),
         (lambda: Combined(gradient="exact"), "'straight-through', found 'exact'"),  # type: ignore[arg-type]
     ],

@@ -180,6 +180,8 @@ def test_a_table_of_other_rows_or_fewer_neighbours_is_refused(rows: Tensor, tmp_
         b'{"format": "proxylesskd-nearest-1", "fingerprint": "f", "count": 53, "k": 1e9, "done": 53}',
         b'{"format": "proxylesskd-nearest-1", "fingerprint": "f", "count": -1, "k": 4, "done": -1}',
         b'{"format": "proxylesskd-nearest-1", "fingerprint": "f", "count": 53, "k": 4, "done": 52}',
+        b'{"format": "proxylesskd-nearest-1", "fingerprint": "f", "count": 53, "k": 0, "done": 53}',
+        b'{"format": "proxylesskd-nearest-1", "fingerprint": "f", "count": 53, "k": 53, "done": 53}',
         b'{"format": "proxylesskd-nearest-1", "fingerprint": 1, "count": 53, "k": 4, "done": 53}',
     ],
 )
