@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +10,7 @@ from torch import Tensor
 
 from proxylesskd.models import create_model
 from proxylesskd.models.count import count_multiply_adds, count_parameters
-from proxylesskd.models.iresnet import BLOCKS
+from proxylesskd.models.iresnet import BLOCKS, IResidual
 
 # Totals with the constant scale of the last normalisation (512 values): a parameter there, a buffer here.
 TOTALS = {"iresnet18": 24_025_600, "iresnet34": 34_139_328, "iresnet50": 43_590_848, "iresnet100": 65_156_160}
@@ -114,3 +117,33 @@ def test_the_scale_of_the_last_normalisation_never_trains() -> None:
     model(torch.randn(4, 3, 16, 16)).square().sum().backward()
     assert model.get_buffer("features.weight").tolist() == [1.0] * 8
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_strided_shortcut_is_trained_as_the_strided_convolution() -> None:
+    torch.manual_seed(0)
+    block = IResidual(3, 5, stride=2).double()
+    x = torch.randn(4, 3, 8, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 5, 4, 3, dtype=torch.float64)
+    found, expected = [], []
+    for forward, told in ((block._shortcut, found), (block.downsample, expected)):
+        block.zero_grad()
+        x.grad = None
+        (output := forward(x)).mul(weight).sum().backward()
+        told += [output, x.grad, *(p.grad for p in block.downsample.parameters())]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+TRAINED = """
+import torch, proxylesskd
+torch.set_num_threads(1)
+model = proxylesskd.create_model("iresnet18", dim=16, width=0.125).to(memory_format=torch.channels_last)
+for _ in range(4):
+    model(torch.randn(16, 3, 112, 112).contiguous(memory_format=torch.channels_last)).square().mean().backward()
+"""
+
+
+def test_narrow_networks_survive_training() -> None:
+    """A strided convolution of one pixel, channels last, wrote past its buffers: the process ended, not a test."""
+    done = subprocess.run([sys.executable, "-c", TRAINED], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ checkpoints, which therefore load without renaming. Their dropout has probabilit
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxylesskd.models.prelu import PReLU
@@ -47,12 +48,26 @@ class IResidual(nn.Module):
         if stride != 1 or inputs != outputs:
             projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
             self.downsample = nn.Sequential(projection, _norm(outputs))
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the residual to the (projected) input; there is no activation after the sum."""
         inner = self.prelu(self.bn2(self.conv1(self.bn1(x))))
-        output: Tensor = self.bn3(self.conv2(inner)) + self.downsample(x)
+        output: Tensor = self.bn3(self.conv2(inner)) + self._shortcut(x)
         return output
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        """Project the input, where it is trained in two steps.
+
+        The backward pass of PyTorch's strided convolution of one pixel (by oneDNN, on CPUs, channels last) writes past
+        its buffers where the channels do not fill a vector of 8 or 16, as those of narrow networks.
+        """
+        if self.training and self.stride != 1:
+            projection, norm = self.downsample.children()
+            kept: Tensor = norm(F.conv2d(x[:, :, :: self.stride, :: self.stride], projection.get_parameter("weight")))
+            return kept
+        projected: Tensor = self.downsample(x)
+        return projected
 
 
 class IResNet(nn.Module):
