@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from proxylesskd.export.grids import eight_bit_weights, grid, whole_bias
+from proxylesskd.export.grids import eight_bit_slopes, eight_bit_weights, grid, whole_bias
 
 
 def test_weights_come_back_within_half_a_step_by_channel() -> None:
@@ -16,6 +16,18 @@ def test_weights_come_back_within_half_a_step_by_channel() -> None:
     for channel in range(5):
         assert np.abs(eight[channel] * scale[channel] - weight[channel]).max() <= scale[channel] * 0.5001
         assert scale[channel] == pytest.approx(max(np.abs(weight[channel]).max() / 63, 1e-12), rel=1e-6)
+
+
+def test_slopes_share_one_scale_and_use_all_its_levels() -> None:
+    slopes = np.array([0.25, -0.5, 0.1, 0.0], np.float32).reshape(4, 1, 1, 1)
+    eight, scale = eight_bit_slopes(slopes)
+    assert eight.dtype == np.int8
+    assert eight.reshape(-1).tolist() == [64, -127, 25, 0]
+    assert scale.shape == ()
+    assert float(scale) == pytest.approx(0.5 / 127, rel=1e-6)
+    none, scale = eight_bit_slopes(np.zeros((2, 1, 1, 1), np.float32))
+    assert not none.any()
+    assert scale > 0
 
 
 def test_biases_are_multiples_and_never_overflow() -> None:

@@ -17,6 +17,12 @@ def eight_bit_weights(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], n
     return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale
 
 
+def eight_bit_slopes(slopes: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return slopes of PReLUs as whole numbers to 127 and one scale: a product that nothing is added to has room."""
+    scale = np.maximum(np.abs(slopes).max().astype(np.float32) / np.float32(127), np.float32(1e-12))
+    return np.rint(slopes / scale).astype(np.int8), scale
+
+
 def whole_bias(bias: npt.NDArray[Any], scale: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     """Return biases ``[C]`` as multiples of the scales ``[C]`` of inputs times weights."""
     limits = np.iinfo(np.int32)
