@@ -82,7 +82,7 @@ def _constant(proto: Any, name: str) -> np.ndarray:
 PER_CHANNEL = np.array([0.25, -0.5, 1.0, 0.01, 0.0]).reshape(CHANNELS, 1, 1)
 
 
-@pytest.mark.parametrize("slopes", [PER_CHANNEL, np.array([0.2])])
+@pytest.mark.parametrize("slopes", [PER_CHANNEL, PER_CHANNEL[None], np.array([0.2])])
 def test_a_prelu_in_eight_bits_is_that_of_whole_numbers(slopes: np.ndarray, images: np.ndarray) -> None:
     """The lower half, number by number: slope times distance from the zero point, rounded half to even."""
     proto = _quantised(prepared(_network(slopes)), images)
@@ -99,7 +99,7 @@ def test_a_prelu_in_eight_bits_is_that_of_whole_numbers(slopes: np.ndarray, imag
                 assert found["p.u8"][image, channel][place] == max(x, low)
 
 
-@pytest.mark.parametrize("slopes", [PER_CHANNEL, np.array([0.2])])
+@pytest.mark.parametrize("slopes", [PER_CHANNEL, PER_CHANNEL[None], np.array([0.2])])
 def test_embeddings_stay_near_those_of_float(slopes: np.ndarray, images: np.ndarray) -> None:
     whole = prepared(_network(slopes))
     proto = _quantised(whole, images)

@@ -62,7 +62,7 @@ def _is_slope(
     readers = consumers.get(node.output[0], [])
     return (
         slopes is not None
-        and slopes.shape in ((), (1,), (1, 1, 1), (channels, 1, 1))
+        and (slopes.size == 1 or slopes.shape[-3:] == (slopes.size, 1, 1) == (channels, 1, 1))
         and len(readers) == 1
         and readers[0].op_type == "Max"
         and node.input[0] in readers[0].input
