@@ -45,7 +45,7 @@ COMMON = (
     "augment.low_resolution=0.1",
 )
 TEACHER = (*COMMON, "method.name=alone", "model.name=iresnet18", "model.width=0.25", "train.epochs=8")
-STUDENT = (*COMMON, "method.name=proxyless", "model.name=mobilefacenet", "model.width=0.25", "train.epochs=6")
+STUDENT = (*COMMON, "method.name=proxyless", "model.name=mobilefacenet", "model.width=0.5", "train.epochs=6")
 
 
 def run_demo(out: str | Path, *, seed: int = 0, faces: str | Path | None = None, quiet: bool = False) -> Path:

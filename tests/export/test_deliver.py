@@ -105,9 +105,9 @@ def test_all_onnx_formats_pass_and_stand(material: Material, tmp_path: Path) -> 
     assert eight.agreement.cosine.mean_cosine > 0.98
     kinds = {t.data_type for t in onnx.load(half.path).graph.initializer if len(t.dims) == 4}
     assert kinds == {onnx.TensorProto.FLOAT16}
-    graph = onnx.load(eight.path).graph
-    weights = {node.input[3] for node in graph.node if node.op_type == "QLinearConv"}
-    assert [t.data_type for t in graph.initializer if t.name in weights] == [onnx.TensorProto.INT8] * 3
+    proto = onnx.load(eight.path)
+    weights = {node.input[3] for node in _convolutions(proto)}
+    assert [t.data_type for t in proto.graph.initializer if t.name in weights] == [onnx.TensorProto.INT8] * 3
     assert eight.notes["layers"] == 4
 
 
@@ -140,11 +140,17 @@ def _fix_batch_inside(proto: onnx.ModelProto) -> None:
     proto.graph.node.append(onnx.helper.make_node("Reshape", ["before", "one_image"], ["embedding"]))
 
 
+def _convolutions(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The convolutions in eight bits but for those that stand for a PReLU's slopes."""
+    made = [node for node in proto.graph.node if node.op_type == "QLinearConv"]
+    return [node for node in made if not node.output[0].endswith(".low.u8")]
+
+
 def _break_scale(position: int) -> Fault:
     """Make the output scale of one quantised convolution forty times too coarse."""
 
     def plant(proto: onnx.ModelProto) -> None:
-        node = [n for n in proto.graph.node if n.op_type == "QLinearConv"][position]
+        node = _convolutions(proto)[position]
         scale = next(t for t in proto.graph.initializer if t.name == node.input[6])
         value = onnx.numpy_helper.to_array(scale) * 40
         scale.CopyFrom(onnx.numpy_helper.from_array(np.array(value, np.float32), scale.name))
@@ -154,10 +160,10 @@ def _break_scale(position: int) -> Fault:
 
 def _break_weights(proto: onnx.ModelProto) -> None:
     """Put the scales of a layer's channels in the wrong order, as a quantiser with the wrong axis would."""
-    node = next(n for n in proto.graph.node if n.op_type == "QLinearConv")
-    scale = next(t for t in proto.graph.initializer if t.name == node.input[4])
-    value = onnx.numpy_helper.to_array(scale) * np.array([8, 1 / 8] * 4, np.float32)
-    scale.CopyFrom(onnx.numpy_helper.from_array(value, scale.name))
+    scales = next(t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16)
+    value = onnx.numpy_helper.to_array(scales).copy()
+    value[:8] *= np.array([8, 1 / 8] * 4, np.float16)  # the first layer's
+    scales.CopyFrom(onnx.numpy_helper.from_array(value, scales.name))
 
 
 CASES = {

@@ -15,7 +15,20 @@ def test_weights_come_back_within_half_a_step_by_channel() -> None:
     assert np.abs(eight).max() <= 63
     for channel in range(5):
         assert np.abs(eight[channel] * scale[channel] - weight[channel]).max() <= scale[channel] * 0.5001
-        assert scale[channel] == pytest.approx(max(np.abs(weight[channel]).max() / 63, 1e-12), rel=1e-6)
+        least = max(np.abs(weight[channel]).max() / 63, 1e-12)
+        assert 1 - 1e-6 <= scale[channel] / least <= 1 + 2**-10
+
+
+@pytest.mark.parametrize("largest", [1e-9, 1e-3, 0.01, 1.0, 1234.5, 1e7])
+def test_scales_are_numbers_of_half_precision_where_that_has_them(largest: float) -> None:
+    weight = np.random.default_rng(1).uniform(-largest, largest, (50, 4)).astype(np.float32)
+    eight, scale = eight_bit_weights(weight)
+    assert np.abs(eight).max() <= 63
+    exact = np.abs(weight).max(1) / np.float32(63)
+    normal = (exact >= 2**-14) & (exact <= 65504)
+    with np.errstate(over="ignore"):
+        assert (scale.astype(np.float16)[normal] == scale[normal]).all()
+    np.testing.assert_array_equal(scale[~normal], exact[~normal])
 
 
 def test_slopes_share_one_scale_and_use_all_its_levels() -> None:

@@ -232,3 +232,13 @@ def test_the_fingerprint_is_that_of_what_negatives_meet(rows: Tensor) -> None:
     assert rows_fingerprint(rows) != rows_fingerprint(rows.reshape(DIM, COUNT))
     assert rows_fingerprint(rows) != rows_fingerprint(rows.bfloat16())
     assert rows_fingerprint(split(rows)) == rows_fingerprint(rows.bfloat16())
+
+
+def test_the_fingerprint_knows_every_row_and_not_the_blocks(rows: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = rows_fingerprint(rows)
+    monkeypatch.setattr(nearest_rows, "CANDIDATES", 7)
+    assert rows_fingerprint(rows) == whole
+    for changed in (0, len(rows) - 1):
+        other = rows.clone()
+        other[changed, 0] += 0.5
+        assert rows_fingerprint(other) != whole

@@ -69,7 +69,7 @@ def _drop_defaults(node: Any) -> None:
         return
     for attribute in list(node.attribute):
         ones = attribute.name in ("dilations", "strides") and set(attribute.ints) == {1}
-        none = attribute.name == "pads" and set(attribute.ints) == {0}
+        none = (attribute.name == "pads" and set(attribute.ints) == {0}) or attribute.s == b"NOTSET"
         if ones or none or (attribute.name == "group" and attribute.i == 1):
             node.attribute.remove(attribute)
 

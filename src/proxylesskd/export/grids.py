@@ -8,13 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 LEVELS = 63  # of a weight on each side of zero
+SMALLEST = float(np.finfo(np.float16).smallest_normal)
 
 
 def eight_bit_weights(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return weights ``[C, ...]`` as whole numbers of :data:`LEVELS` on each side of zero, and ``[C]`` scales."""
+    """Return weights ``[C, ...]`` as whole numbers of :data:`LEVELS` on each side of zero, and ``[C]`` scales.
+
+    Scales are rounded up to numbers that float16 holds too, unless they are very small or large.
+    """
     scale = np.abs(weight).reshape(len(weight), -1).max(1).astype(np.float32) / np.float32(LEVELS)
-    scale = np.maximum(scale, np.float32(1e-12))
+    scale = _rounded_up(np.maximum(scale, np.float32(1e-12)))
     return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale
+
+
+def _rounded_up(scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        half = scale.astype(np.float16)
+        up = np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
+    return np.where((scale >= SMALLEST) & np.isfinite(up), up, scale).astype(np.float32)
 
 
 def eight_bit_slopes(slopes: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:

@@ -25,6 +25,7 @@ from proxylesskd.export.assemble import FLOAT, InputKind, assemble, calling_of
 from proxylesskd.export.contract import INPUT, OUTPUT, TEMPLATE, Contract
 from proxylesskd.export.gate import GateReport, check_file
 from proxylesskd.export.graph import as_sum, copy_of, expand_prelus, fold_norms, tidy
+from proxylesskd.export.steep import flatten_steep_prelus
 from proxylesskd.models.preprocess import Preprocessing
 
 # Batch 1 is what devices run, 7 is no number that an exporter could have met by chance.
@@ -137,11 +138,14 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 def network_graph(network: nn.Module, preprocessing: Preprocessing, opset: int | None = None) -> Any:
     """Return the network alone as an ONNX graph: ``image`` in, un-normalised ``embedding`` out, norms folded.
 
+    No PReLU between convolutions has a slope above one; see :mod:`proxylesskd.export.steep`.
+
     Raises:
         UserError: a package is missing, or the network cannot be exported.
     """
     body = _to_proto(network, preprocessing, opset)
     fold_norms(body)
+    flatten_steep_prelus(body)
     return body
 
 

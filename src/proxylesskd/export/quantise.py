@@ -28,6 +28,7 @@ from proxylesskd.export.graph import (
     replace_nodes,
 )
 from proxylesskd.export.grids import eight_bit_slopes, eight_bit_weights, grid, whole_bias
+from proxylesskd.export.narrow import narrow_constants
 from proxylesskd.export.plan import WEIGHED, Plan, is_weighed, plan_of
 
 
@@ -63,7 +64,9 @@ def quantise(proto: Any, ranges: Mapping[str, Range], floating: Collection[str] 
         floating: layers of :func:`layers` that stay float.
     """
     target = copy_of(proto)
-    return _Writer(target, plan_of(target, set(floating)), ranges).write()
+    made = _Writer(target, plan_of(target, set(floating)), ranges).write()
+    narrow_constants(made)
+    return made
 
 
 class _Writer:
