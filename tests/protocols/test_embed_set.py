@@ -12,7 +12,10 @@ from tests.faces import ColourEmbedder
 from tests.protocols.people import Blind, Tinted, embeddings_of, write_people
 
 
-def test_embeds_as_one_image_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_embeds_as_one_image_at_a_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxylesskd.progress.SAID", 0.0)
     source = FolderSource(write_people(tmp_path / "faces", 3, 2))
     names = [source.name(i) for i in range(6)]
     expected = embeddings_of(Blind(), tmp_path / "faces", names)
@@ -21,7 +24,7 @@ def test_embeds_as_one_image_at_a_time(tmp_path: Path, capsys: pytest.CaptureFix
         assert np.allclose(embed_set(Blind(), images, progress=True), expected, atol=1e-6)
         assert np.allclose(embed_set(Blind(), images, cache=tmp_path / "kept"), expected, atol=1e-6)
     assert len(list((tmp_path / "kept").iterdir())) == 1
-    assert "embedding with blind" in capsys.readouterr().out
+    assert "embedding with blind: 6 of 6" in capsys.readouterr().err
 
 
 def test_knows_who_enrols() -> None:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from proxylesskd.training.progress import Progress, format_seconds, format_values
+from proxylesskd.training.progress import Progress, format_values
 
 
 class _Clock:
@@ -56,5 +56,4 @@ def test_quiet_leaves_what_is_said(terminal: bool) -> None:
 
 
 def test_formats() -> None:
-    assert format_seconds(3 * 3600 + 62.4) == "3:01:02"
     assert format_values({"a": 0.000123456, "b": 2.0}) == "a 0.0001235  b 2"

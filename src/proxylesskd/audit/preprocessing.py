@@ -16,6 +16,7 @@ from proxylesskd.audit.finding import Finding
 from proxylesskd.audit.search import TIE, nearest_rows, unit
 from proxylesskd.errors import UserError
 from proxylesskd.models.preprocess import Preprocessing
+from proxylesskd.progress import track
 from proxylesskd.teacher import Teacher
 
 SCALINGS = ((127.5, 127.5), (127.5, 128.0), (0.0, 1.0), (0.0, 255.0), (127.0, 128.0))  # mean, std of known teachers
@@ -205,6 +206,4 @@ def _judge(trials: Sequence[Trial], count: int) -> Finding:
 
 
 def _track(others: Sequence[Preprocessing], progress: bool) -> Iterable[Preprocessing]:
-    from rich.progress import track
-
-    return track(others, "audit: trying other preprocessing", disable=not progress)
+    return track(others, "audit: trying other preprocessing", quiet=not progress)

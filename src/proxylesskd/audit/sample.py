@@ -15,6 +15,7 @@ from proxylesskd.data.loader import CorruptLog, iterate
 from proxylesskd.data.source import Source
 from proxylesskd.data.subset import Subset
 from proxylesskd.models.embedder import Embedder
+from proxylesskd.progress import track
 
 BATCH = 64
 
@@ -32,13 +33,11 @@ def embed_sample(
         workers: decoding threads.
         progress: draw a progress bar.
     """
-    from rich.progress import track
-
     chosen = Subset(source, sample_images(source.labels, sample, seed))
     batches: Iterable[Any] = iterate(chosen, batch=BATCH, workers=workers, corrupt=CorruptLog())
     total = -(-len(chosen) // BATCH)
     embeddings, labels = [], []
-    for images, own, _ in track(batches, "audit: embedding a sample", total=total, disable=not progress):
+    for images, own, _ in track(batches, "audit: embedding a sample", total=total, quiet=not progress):
         embeddings.append(teacher.embed(images).float().cpu().numpy()[:, None])  # [b, 1, D]
         labels.append(own.numpy())
     return EmbeddedSource(

@@ -21,6 +21,7 @@ from proxylesskd.data.source import Source
 from proxylesskd.errors import UserError
 from proxylesskd.models.embedder import Embedder, measured
 from proxylesskd.processes import rank_and_world, wait_for_all
+from proxylesskd.progress import track
 
 
 def embed_source(
@@ -105,13 +106,11 @@ def _fill(
     corrupt: CorruptLog,
 ) -> None:
     """Embed the batches of ``todo``; one is marked when it is written, so that what was interrupted can go on."""
-    from rich.progress import track
-
     if not todo:
         return
     batches: Iterable[Any] = iterate(source, batch=batch, workers=workers, corrupt=corrupt, only=todo)
     for images, labels, positions in track(
-        batches, f"embedding with {teacher.name}", total=len(todo), disable=not progress
+        batches, f"embedding with {teacher.name}", total=len(todo), quiet=not progress
     ):
         where = positions.numpy()
         for view, seen in enumerate((images, images.flip(-1))):

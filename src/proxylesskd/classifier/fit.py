@@ -20,7 +20,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
 from proxylesskd.classifier.embedded import EmbeddedSource
@@ -28,6 +27,7 @@ from proxylesskd.data.sampler import batch_indices
 from proxylesskd.errors import UserError
 from proxylesskd.losses.frozen_softmax import margin_softmax
 from proxylesskd.losses.margin import ArcFace, Margin
+from proxylesskd.progress import track
 
 STEPS_A_PASS = 16  # at least: rows that all go far at once chase each other
 
@@ -85,7 +85,7 @@ def fit_rows(
     batch = max(1, min(batch, len(samples) // STEPS_A_PASS))
     steps = -(-epochs * len(samples) // batch)
     fitted = start
-    for step in track(range(steps), "fitting the rows", disable=not progress):
+    for step in track(range(steps), "fitting the rows", quiet=not progress):
         x, y, w = (tensor.to(device) for tensor in samples.take(step, batch))
         gradient = row_gradient(x, y, w, fitted, start, margin=margin, scale=scale, anchor=anchor)
         fitted = move_on_sphere(fitted, gradient, (1 - step / steps) * rates)

@@ -27,6 +27,7 @@ from proxylesskd.data.subset import first_images
 from proxylesskd.errors import UserError, nearest
 from proxylesskd.models.embedder import Embedder
 from proxylesskd.processes import rank_and_world
+from proxylesskd.progress import track
 
 Rows = Literal["mean", "robust", "fitted"]
 ROWS: tuple[Rows, ...] = ("mean", "robust", "fitted")
@@ -172,15 +173,13 @@ def _embedded(
     teacher: Embedder, source: Source, corrupt: CorruptLog, batch: int, workers: int, progress: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the teacher's embedding of every readable image of this process, merged over both views, with labels."""
-    from rich.progress import track
-
     rank, world = rank_and_world()
     mine = range(rank, -(-len(source) // batch), world)
     if not mine:  # more processes than batches
         return
     batches: Iterable[Any] = iterate(source, batch=batch, workers=workers, corrupt=corrupt, only=mine)
     shown = progress and rank == 0
-    for images, labels, _ in track(batches, "embedding with the teacher", total=len(mine), disable=not shown):
+    for images, labels, _ in track(batches, "embedding with the teacher", total=len(mine), quiet=not shown):
         views = torch.stack([teacher.embed(images), teacher.embed(images.flip(-1))], dim=1)  # [n, 2, D]
         yield merge_views(views.half()), labels  # rounded as kept embeddings are: streamed or kept, the rows are equal
 

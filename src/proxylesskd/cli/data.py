@@ -48,10 +48,10 @@ def inspect(
     quiet: Quiet = False,
 ) -> None:
     """Counts, broken files, colours, alignment, duplicates, the mean face and a sheet of faces: a page and JSON."""
-    from proxylesskd.cli.progress import bar
     from proxylesskd.data.source import open_source
     from proxylesskd.inspection.inspect import inspect_source
     from proxylesskd.inspection.page import write_inspection
+    from proxylesskd.progress import bar
     from proxylesskd.teacher import load_teacher
 
     opened = open_source(source)
@@ -73,9 +73,9 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Write a source in another format; the encoded images stay as they are. Killed, it goes on when called again."""
-    from proxylesskd.cli.progress import bar
     from proxylesskd.data.convert import bare_target
     from proxylesskd.data.convert import convert as write
+    from proxylesskd.progress import bar
 
     target = bare_target(out)
     with bar("writing images", quiet) as show:

@@ -72,12 +72,12 @@ def _pack(listed: str, out: Path, root: Path | None, *, drawn: bool) -> None:
 
 def _write_templates(source: str, folder: str, subset: str, most: int, impostor: int, seed: int, quiet: bool) -> None:
     from proxylesskd.data.source import open_source
-    from proxylesskd.protocols.embed_set import progress_bar
+    from proxylesskd.progress import bar
     from proxylesskd.protocols.write_ijb import write_ijb
 
     if not folder:
         raise UserError(f"expected a folder to write, found '{subset}:' alone")
-    with progress_bar("writing images", not quiet) as tell:
+    with bar("writing images", quiet) as tell:
         faces, name = open_source(source), Path(folder).resolve().name
         drawn = {"most": most, "impostors": impostor, "seed": seed}
         written = write_ijb(faces, folder, subset=subset, name=name, progress=tell, **drawn)

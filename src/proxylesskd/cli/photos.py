@@ -29,13 +29,10 @@ def align(
     quiet: Quiet = False,
 ) -> None:
     """Find the face in every photo and cut it out aligned; landmarks and leftovers are listed in OUT."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from proxylesskd.photos.align import align_photos
+    from proxylesskd.progress import bar
 
-    with Progress(console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("aligning photos", total=None)
+    with bar("aligning photos", quiet) as show:
         done = align_photos(
             photos,
             out,
@@ -48,7 +45,7 @@ def align(
             quality=quality,
             fallback=fallback,
             workers=workers,
-            progress=lambda number, total: bar.update(task, completed=number, total=total),
+            progress=show,
         )
     typer.echo(str(done))
     typer.echo(f"faces are in {out}; look at {out / 'align.png'}")

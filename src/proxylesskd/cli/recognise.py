@@ -64,18 +64,13 @@ def enroll(
     quiet: Quiet = False,
 ) -> None:
     """Enrol a folder of photos in a gallery; photos that it has are passed over, so it can be gone on with."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from proxylesskd.progress import bar
     from proxylesskd.recognition.recognizer import Recognizer
 
     options: dict[str, Any] = {"detector": detector, "face": face, "score": score, "aligned": aligned}
     recognizer = Recognizer(model, calibration=calibration, **options)
-    with Progress(console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("enrolling photos", total=None)
-        done = recognizer.enroll(
-            folder, gallery, progress=lambda number, total: bar.update(task, completed=number, total=total)
-        )
+    with bar("enrolling photos", quiet) as show:
+        done = recognizer.enroll(folder, gallery, progress=show)
     _print(done, as_json)
 
 

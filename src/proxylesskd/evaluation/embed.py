@@ -14,6 +14,7 @@ from proxylesskd.data.pairs import Pairs
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation.roc import Floats
 from proxylesskd.models.embedder import Embedder
+from proxylesskd.progress import track
 
 UNIT = 1e-2  # how far a length may be from 1: half precision stays below
 
@@ -43,13 +44,11 @@ def embed_images(
     Raises:
         UserError: there are no images, or an embedding is not finite or not of unit length.
     """
-    from rich.progress import track
-
     if not len(images):
         raise UserError("expected images to embed, found none")
     shown = range(len(images)) if names is None else names
     parts = []
-    for start in track(range(0, len(images), batch), f"embedding with {embedder.name}", disable=not progress):
+    for start in track(range(0, len(images), batch), f"embedding with {embedder.name}", quiet=not progress):
         view = torch.tensor(images[start : start + batch])  # a copy: the images may be a read-only file
         try:
             embeddings = _embed(embedder, view, flip)

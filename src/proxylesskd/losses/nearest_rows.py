@@ -25,6 +25,7 @@ from torch import Tensor
 
 from proxylesskd.errors import UserError
 from proxylesskd.losses.rows import Rows, block
+from proxylesskd.progress import track
 
 FORMAT = "proxylesskd-nearest-1"
 QUERIES = 1024  # rows at a time on one side …
@@ -202,10 +203,8 @@ def _done_before(partial: Path, fingerprint: str, shape: tuple[int, int]) -> int
 
 def _fill(search: _Search, table: NearestRows, partial: Path | None, done: int, progress: bool) -> None:
     """Search the rows from ``done`` on; where the table is on disk, say there how far it has come after every block."""
-    from rich.progress import track
-
     starts = range(done, table.count, search.queries)
-    for start in track(starts, "searching the nearest rows", disable=not progress):
+    for start in track(starts, "searching the nearest rows", quiet=not progress):
         stop = min(start + search.queries, table.count)
         cosines, rows = search.nearest_of(start, stop)
         table.rows[start:stop], table.cosines[start:stop] = rows.cpu().numpy(), cosines.cpu().numpy()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from proxylesskd.data.source import Source
 from proxylesskd.errors import UserError
 from proxylesskd.evaluation.gallery import Model, gallery_in_space_of
 from proxylesskd.models.embedder import Embedder
-from proxylesskd.protocols.embedding_cache import Progress, cached_embeddings
+from proxylesskd.progress import bar
+from proxylesskd.protocols.embedding_cache import cached_embeddings
 
 Embeddings = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -121,19 +121,6 @@ def embed_set(
     Raises:
         UserError: no image, a corrupt one, or embeddings that are not finite.
     """
-    with progress_bar(f"embedding with {embedder.name}", progress) as tell:
+    with bar(f"embedding with {embedder.name}", quiet=not progress) as tell:
         views = cached_embeddings(embedder, images.names, images.read, folder=cache, flip=flip, progress=tell)
         return views.fused()
-
-
-@contextmanager
-def progress_bar(title: str, shown: bool) -> Iterator[Progress | None]:
-    """Yield what draws a progress bar, or None where none is wanted."""
-    from rich.progress import Progress as Bars
-
-    if not shown:
-        yield None
-        return
-    with Bars() as bars:
-        task = bars.add_task(title, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

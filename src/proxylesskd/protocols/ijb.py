@@ -21,7 +21,8 @@ from proxylesskd.evaluation.evaluation import FARS
 from proxylesskd.evaluation.gallery import Model
 from proxylesskd.evaluation.roc import Floats, check_kinds
 from proxylesskd.models.embedder import Embedder, tells_norms
-from proxylesskd.protocols.embed_set import Images, Models, Pixels, progress_bar
+from proxylesskd.progress import bar
+from proxylesskd.protocols.embed_set import Images, Models, Pixels
 from proxylesskd.protocols.embedding_cache import Views, cached_embeddings
 from proxylesskd.protocols.identification_rates import FPIRS, RANKS
 from proxylesskd.protocols.ijb_meta import IjbSet, Ints, read_ijb
@@ -131,7 +132,7 @@ def _templates(
     """Embed what each model has to, and make templates of it."""
 
     def made(embedder: Embedder, chosen: Ints) -> Floats:
-        with progress_bar(f"embedding {ijb.name} with {embedder.name}", progress) as tell:
+        with bar(f"embedding {ijb.name} with {embedder.name}", quiet=not progress) as tell:
             images, depends = crops(ijb, chosen), hashlib.sha256(ijb.landmarks[chosen].tobytes()).hexdigest()
             views = cached_embeddings(
                 embedder,

@@ -13,6 +13,7 @@ from pathlib import Path
 import proxylesskd
 from proxylesskd.errors import UserError
 from proxylesskd.machine import cache_folder
+from proxylesskd.progress import track
 from proxylesskd.synthetic.faces import check_counts, face_jpeg, require_packages
 from proxylesskd.synthetic.source import identity_name
 
@@ -174,13 +175,6 @@ def synthesize(
     _write_note(out, counts)
     _prepare(progress)
     tasks = _plan(out, identities, images, test_identities, seed)
-    from rich.progress import track
-
-    done = track(
-        _run(tasks, os.cpu_count() or 1 if workers is None else workers),
-        description="rendering identities",
-        total=len(tasks),
-        disable=not progress,
-    )
-    for _ in done:
+    done = _run(tasks, os.cpu_count() or 1 if workers is None else workers)
+    for _ in track(done, "rendering identities", total=len(tasks), quiet=not progress):
         pass

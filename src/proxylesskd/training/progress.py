@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from proxylesskd.progress import format_seconds
+
 
 class Progress:
     """Steps done, loss, accuracy, images per second, time left.
@@ -76,12 +78,6 @@ class Progress:
 def format_values(values: Mapping[str, float]) -> str:
     """Return ``"loss 12.31  accuracy 0.412"``: four significant digits each."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def format_seconds(seconds: float) -> str:
-    """Return hours, minutes and seconds as ``H:MM:SS``."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _make_bar(console: Console, *, disable: bool) -> Bar:
