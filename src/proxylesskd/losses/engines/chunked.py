@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from proxylesskd.losses.engines.engine import Bend, Sums, frozen_lse, may_overflow, require_frozen
+from proxylesskd.losses.engines.products import Products
 from proxylesskd.losses.rows import Rows, block, gather
 
 CHUNK = 2048  # rows at a time: a [2048, 128] float32 block of cosines is 1 MB and stays in the cache
@@ -84,8 +85,8 @@ def _by_chunk(masked: Masked, count: int) -> tuple[Tensor, list[int], Tensor]:
 class _Pass:
     """The running sums of one pass, class-major: ``[c, D] x [D, B]`` is the faster product on CPUs."""
 
-    rows: Rows
-    scaled: Tensor  # [D, B] scale * unit
+    count: int
+    products: Products  # of the rows with scale * unit
     scale: float
     bend: Bend | None
     online: bool
@@ -94,15 +95,13 @@ class _Pass:
     best: Tensor  # [B] largest scaled cosine
     top: Tensor  # [B] largest logit so far where the sums are relative to it, else 0
     logits: Tensor  # [c, B] reused by every chunk
-    part: Tensor | None  # [c, D] reused where rows are converted
 
     @classmethod
     def begin(cls, unit: Tensor, rows: Rows, scale: float, bend: Bend | None, *, online: bool) -> _Pass:
         (count, dim), batch = rows.shape, unit.shape[0]
-        size = min(CHUNK, count)
         return cls(
-            rows=rows,
-            scaled=(scale * unit).T.contiguous(),
+            count=count,
+            products=Products(rows, (scale * unit).T.contiguous(), CHUNK),
             scale=scale,
             bend=bend,
             online=online,
@@ -110,15 +109,13 @@ class _Pass:
             weighted=unit.new_zeros(dim, batch),
             best=unit.new_full((batch,), -math.inf),
             top=unit.new_full((batch,), -math.inf) if online else unit.new_zeros(batch),
-            logits=unit.new_empty(size, batch),
-            part=None if rows.dtype == unit.dtype else unit.new_empty(size, dim),
+            logits=unit.new_empty(min(CHUNK, count), batch),
         )
 
     def add(self, start: int, samples: Tensor, places: Tensor) -> None:
         """Add one chunk of rows, without the masked pairs."""
-        stop = min(start + CHUNK, self.rows.shape[0])
-        part = block(self.rows, start, stop, self.scaled.dtype, self.part)  # [c, D]
-        logits = torch.mm(part, self.scaled, out=self.logits[: stop - start])  # [c, B]
+        stop = min(start + CHUNK, self.count)
+        logits = self.products.logits(start, stop, self.logits[: stop - start])  # [c, B]
         logits[places, samples] = -math.inf
         torch.maximum(self.best, logits.amax(dim=0), out=self.best)
         slope = None if self.bend is None else self._bend(logits, self.bend)
@@ -127,7 +124,7 @@ class _Pass:
             logits.sub_(self.top)
         logits.exp_()
         self.total += logits.sum(dim=0)
-        self.weighted.addmm_(part.T, logits if slope is None else logits.mul_(slope))
+        self.products.add(start, stop, logits if slope is None else logits.mul_(slope), self.weighted)
 
     def _bend(self, logits: Tensor, bend: Bend) -> Tensor:
         """Bend hard negatives in place; return ``[c, B]`` slopes of the logits against the cosines, over the scale."""
