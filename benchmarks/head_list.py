@@ -120,6 +120,7 @@ def head_list(device: torch.device) -> list[Head]:
 
 FLOORS = ("two matmuls, whole", "two matmuls, in chunks")
 OURS, OURS_GPU, OFF_GPU = "chunked, float32 rows", "triton, bfloat16 rows", "triton, margin off"
+BYTES, HALVES = "chunked, int8 rows", "chunked, bfloat16 rows"
 PLAIN = "plain PyTorch, frozen rows"
 PLAIN_FOLDED, PLAIN_TRAINED = "plain PyTorch, frozen rows, scale folded in", "plain PyTorch, rows' gradient too"
 PFC, PFC_FROZEN = "partial_fc 1.0 as shipped", "partial_fc 1.0, frozen"
@@ -134,8 +135,8 @@ def _own(device: torch.device) -> list[Head]:
         Head(FLOORS[1], two_matmuls(CHUNK), keep, "", rows=0.5 if device.type == "cuda" else 0),
         Head("reference", ours("reference"), as_is, "margin", 1e-4, logits=5),
         Head(OURS, ours("chunked"), as_is, "margin", 5e-6),
-        Head("chunked, bfloat16 rows", ours("chunked"), split, "margin", 6e-3, rows=2.5),
-        Head("chunked, int8 rows", ours("chunked"), quantise, "margin", 1e-2, rows=3.5),
+        Head(HALVES, ours("chunked"), split, "margin", 6e-3, rows=2.5),
+        Head(BYTES, ours("chunked"), quantise, "margin", 1e-2, rows=3.5),
     ]
     if device.type == "cuda":
         heads.append(Head(OURS_GPU, ours("triton"), split, "margin", 6e-3, rows=2.5, package="triton"))

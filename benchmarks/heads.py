@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from goals import Goal, Shape, Table, cheaper, summary
 from head_list import (
     ADADISTILL,
+    BYTES,
     CCE,
     FLOORS,
+    HALVES,
     LIGER,
     OFF_GPU,
     OURS,
@@ -57,8 +59,13 @@ CPU_GOALS = (
     Goal("against partial_fc 1.0, frozen", OURS, 2.0, (PFC_FROZEN,), where=lambda s: s.identities >= 1e5),
     Goal("against AdaDistill's head", OURS, 4.0, (ADADISTILL,)),
     Goal("extra memory", OURS, 32.0),
-    Goal("extra memory, bfloat16 rows", "chunked, bfloat16 rows", 32.0),
-    Goal("extra memory, int8 rows", "chunked, int8 rows", 32.0),
+    Goal(
+        "int8 rows against plain PyTorch, frozen rows", BYTES, 1.6, (PLAIN,), where=lambda s: 1e5 <= s.identities < 1e6
+    ),
+    Goal("int8 rows against plain PyTorch, frozen", BYTES, 2.0, (PLAIN,), where=lambda s: s.identities >= 1e6),
+    Goal("int8 rows against partial_fc 1.0 as shipped", BYTES, 6.0, (PFC,), where=lambda s: s.identities >= 1e5),
+    Goal("extra memory, bfloat16 rows", HALVES, 32.0),
+    Goal("extra memory, int8 rows", BYTES, 32.0),
 )
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 import proxylesskd as pk
 from proxylesskd.losses.frozen_softmax import margin_softmax
 from proxylesskd.losses.margin import ArcFace
+from proxylesskd.losses.rows import Rows, quantise
 from proxylesskd.models.prelu import PReLU
 from proxylesskd.models.registry import memory_format_of
 from proxylesskd.training.allocator import keep_freed_memory
@@ -37,6 +38,7 @@ from proxylesskd.training.update import make_autocast
 DIM, SIZE = 512, 112
 STUDENT, TEACHER, NOTABLE = "mobilefacenet", "iresnet50", 1.03
 ALONE, PROXYLESS, ADADISTILL = "the student alone", "ProxylessKD", "AdaDistill as released"
+PROXYLESS_BYTES = "ProxylessKD, int8 rows"
 
 Learn = Callable[[Tensor], object]  # from [B, D] embeddings, backward pass included
 
@@ -182,7 +184,7 @@ def make_teacher(images: Tensor) -> Callable[[], Tensor]:
     return embed
 
 
-def through_rows(rows: Tensor, labels: Tensor) -> Learn:
+def through_rows(rows: Rows, labels: Tensor) -> Learn:
     """Learn as ProxylessKD does."""
 
     def learn(embeddings: Tensor) -> None:
@@ -222,6 +224,7 @@ def whole_steps(identities: int, args: argparse.Namespace) -> dict[str, Run]:
     return {
         ALONE: student(along(gradient)),
         PROXYLESS: student(through_rows(rows, labels)),
+        PROXYLESS_BYTES: student(through_rows(quantise(rows), labels)),
         "feature distillation, cached teacher": student(towards(lambda: cached)),
         "feature distillation, live teacher": student(towards(teacher)),
         "AdaDistill, our student and layout": student(adadistill(teacher)),
@@ -232,6 +235,7 @@ def whole_steps(identities: int, args: argparse.Namespace) -> dict[str, Run]:
 
 GOALS = (
     Goal("of the student's plain step", PROXYLESS, 1.05, (ALONE,), at_most=True, where=lambda s: s.identities <= 1e5),
+    Goal("the same, int8 rows", PROXYLESS_BYTES, 1.05, (ALONE,), at_most=True, where=lambda s: s.identities <= 1e5),
     Goal("against AdaDistill as released", PROXYLESS, 4.0, (ADADISTILL,)),
 )
 

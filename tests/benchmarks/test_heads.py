@@ -89,7 +89,7 @@ def test_whole_steps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     monkeypatch.setattr(steps, "TEACHER", "mobilefacenet")
     _run(steps, monkeypatch, "whole", "--identities", "50", "--batch", "2", "--threads", "1", "--rounds", "1")
     printed = capsys.readouterr().out
-    assert printed.count("| 50 | ") == 7
+    assert printed.count("| 50 | ") == 8
     assert "| against AdaDistill as released | C=50, B=2 | ≥ 4x |" in printed
 
 
