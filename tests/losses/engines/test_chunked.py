@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from proxylesskd.losses.adaptive_margin import CurricularFace
-from proxylesskd.losses.engines.chunked import CHUNK, Chunked, sums
+from proxylesskd.losses.engines.chunked import CHUNK, LARGE, Chunked, sums
 from proxylesskd.losses.engines.engine import Bend
 from proxylesskd.losses.frozen_softmax import frozen_softmax
 from proxylesskd.losses.margin import ArcFace, CosFace
@@ -56,6 +56,15 @@ def test_float32_within_5e_6_where_a_face_recogniser_works(target: float, count:
     exact = loss_and_gradient(embeddings.double(), rows.double(), labels, ArcFace(0.5), "reference")
     for found, want in zip(loss_and_gradient(embeddings, rows, labels, ArcFace(0.5), "chunked"), exact, strict=True):
         assert relative(found, want) < 5e-6
+
+
+@pytest.mark.parametrize("batch", [LARGE, LARGE + 1])
+@pytest.mark.parametrize("count", [CHUNK // 2, CHUNK + 1])
+def test_large_batches_in_smaller_chunks(batch: int, count: int) -> None:
+    embeddings, rows, labels = problem(batch, count, 16, seed=4, target=0.5)
+    exact = loss_and_gradient(embeddings, rows, labels, ArcFace(0.5), "reference")
+    for found, want in zip(loss_and_gradient(embeddings, rows, labels, ArcFace(0.5), "chunked"), exact, strict=True):
+        assert relative(found, want) < 1e-12
 
 
 @pytest.mark.parametrize("target", [0.05, 0.3, 0.6, 0.8, 0.9])

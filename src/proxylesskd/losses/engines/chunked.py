@@ -13,6 +13,7 @@ from proxylesskd.losses.engines.products import Products
 from proxylesskd.losses.rows import Rows, block, gather
 
 CHUNK = 2048  # rows at a time: a [2048, 128] float32 block of cosines is 1 MB and stays in the cache
+LARGE = 256  # a larger batch takes half as many, for its memory
 
 Masked = tuple[Tensor, Tensor]
 
@@ -61,24 +62,25 @@ def sums(
         bend: what happens to hard negatives, if anything.
         count: how many rows there are in all, where these are a part of them.
     """
-    samples, cuts, places = _by_chunk(masked, rows.shape[0])
-    pass_ = _Pass.begin(unit, rows, scale, bend, online=may_overflow(scale, count or rows.shape[0], bend))
-    for number, start in enumerate(range(0, rows.shape[0], CHUNK)):
+    size = CHUNK if len(unit) <= LARGE else CHUNK // 2
+    samples, cuts, places = _by_chunk(masked, rows.shape[0], size)
+    pass_ = _Pass.begin(unit, rows, size, scale, bend, online=may_overflow(scale, count or rows.shape[0], bend))
+    for number, start in enumerate(range(0, rows.shape[0], size)):
         inside = slice(cuts[number], cuts[number + 1])
         pass_.add(start, samples[inside], places[inside])
     return pass_.sums()
 
 
-def _by_chunk(masked: Masked, count: int) -> tuple[Tensor, list[int], Tensor]:
+def _by_chunk(masked: Masked, count: int, size: int) -> tuple[Tensor, list[int], Tensor]:
     """Sort masked pairs by row; return samples, where each chunk's pairs begin, and the place of the row in its chunk.
 
     Once per pass, so that a chunk takes its pairs by a slice instead of looking through all of them.
     """
     samples, masked_rows = masked
-    edges = torch.arange(0, count + CHUNK, CHUNK, device=masked_rows.device).clamp_(max=count)
+    edges = torch.arange(0, count + size, size, device=masked_rows.device).clamp_(max=count)
     ordered, order = torch.sort(masked_rows)
     cuts: list[int] = torch.searchsorted(ordered, edges).tolist()
-    return samples[order], cuts, ordered % CHUNK
+    return samples[order], cuts, ordered % size
 
 
 @dataclass
@@ -86,6 +88,7 @@ class _Pass:
     """The running sums of one pass, class-major: ``[c, D] x [D, B]`` is the faster product on CPUs."""
 
     count: int
+    size: int  # of a chunk
     products: Products  # of the rows with scale * unit
     scale: float
     bend: Bend | None
@@ -97,11 +100,12 @@ class _Pass:
     logits: Tensor  # [c, B] reused by every chunk
 
     @classmethod
-    def begin(cls, unit: Tensor, rows: Rows, scale: float, bend: Bend | None, *, online: bool) -> _Pass:
+    def begin(cls, unit: Tensor, rows: Rows, size: int, scale: float, bend: Bend | None, *, online: bool) -> _Pass:
         (count, dim), batch = rows.shape, unit.shape[0]
         return cls(
             count=count,
-            products=Products(rows, (scale * unit).T.contiguous(), CHUNK),
+            size=size,
+            products=Products(rows, (scale * unit).T.contiguous(), size),
             scale=scale,
             bend=bend,
             online=online,
@@ -109,12 +113,12 @@ class _Pass:
             weighted=unit.new_zeros(dim, batch),
             best=unit.new_full((batch,), -math.inf),
             top=unit.new_full((batch,), -math.inf) if online else unit.new_zeros(batch),
-            logits=unit.new_empty(min(CHUNK, count), batch),
+            logits=unit.new_empty(min(size, count), batch),
         )
 
     def add(self, start: int, samples: Tensor, places: Tensor) -> None:
         """Add one chunk of rows, without the masked pairs."""
-        stop = min(start + CHUNK, self.count)
+        stop = min(start + self.size, self.count)
         logits = self.products.logits(start, stop, self.logits[: stop - start])  # [c, B]
         logits[places, samples] = -math.inf
         torch.maximum(self.best, logits.amax(dim=0), out=self.best)
